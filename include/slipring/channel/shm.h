@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "slipring/base/deadline.h"
+#include "slipring/channel/lane_link.h"
+#include "slipring/channel/lane_options.h"
+#include "slipring/ring/lane.h"
+#include "slipring/wait/doorbell.h"
+
+/// The shared-memory channel: a lane in a segment, a doorbell in each direction, and the kernel's
+/// word on who is alive. This layer joins what rank 2 keeps apart.
+namespace slipring::channel {
+
+class ShmSender;
+class ShmReceiver;
+struct SenderState;    // shm_inl.h
+struct ReceiverState;  // shm_inl.h
+
+/// Room in the ring, filled in place. Dropped without commit(): given up, nothing becomes visible.
+/// Valid while its sender lives, wherever that is moved to.
+class ShmClaim {
+ public:
+  ShmClaim(ShmClaim&& other) noexcept;
+  ShmClaim& operator=(ShmClaim&&) = delete;
+  ~ShmClaim() { abort(); }
+
+  /// Contiguous; 8-byte aligned, 64 from ring::kOwnLineBytes on.
+  [[nodiscard]] std::span<std::byte> payload() const noexcept { return payload_; }
+  /// Publishes the first `used` bytes. Once; later calls do nothing.
+  /// Progress: wait-free; a system call only when the receiver is parked.
+  void commit(std::size_t used, std::uint16_t type = 0) noexcept;
+  void commit() noexcept { commit(payload_.size()); }
+  void abort() noexcept;
+
+ private:
+  friend class ShmSender;
+  ShmClaim(SenderState* state, std::span<std::byte> payload) noexcept
+      : state_(state), payload_(payload) {}
+  SenderState* state_;
+  std::span<std::byte> payload_;
+};
+
+/// Several messages that appear together, or not at all when we die before commit(). Dropped
+/// without commit(): all taken back. At most half the capacity.
+class ShmGroup {
+ public:
+  ShmGroup(ShmGroup&& other) noexcept;
+  ShmGroup& operator=(ShmGroup&&) = delete;
+  ~ShmGroup() { abort(); }
+
+  /// Errors: full  no room, or more than half the capacity: commit what is there, then go on.
+  [[nodiscard]] Result<void> try_send(std::span<const std::byte> message,
+                                      std::uint16_t type = 0) noexcept;
+  void commit() noexcept;
+  void abort() noexcept;
+
+ private:
+  friend class ShmSender;
+  explicit ShmGroup(SenderState* state) noexcept : state_(state) {}
+  SenderState* state_;
+};
+
+/// What a sender counted since the lane was made, and since it attached.
+struct SenderCounters {
+  std::uint64_t messages = 0;  ///< Committed to this lane, by all senders that it had,
+  std::uint64_t bytes = 0;     ///< and their payload.
+  std::uint64_t parks = 0;     ///< Times this sender slept for room.
+  std::uint64_t wakes = 0;     ///< System calls made to wake the receiver.
+};
+
+/// The sending end of a shared-memory channel.
+///
+/// Threads:  one at a time.
+/// Progress: try_ forms are wait-free; the others block until room, the deadline, or proof that
+///           nobody will make room.
+/// Crash:    killed anywhere, what commit() returned for is delivered, the rest never was.
+class ShmSender {
+ public:
+  /// Errors: those of LaneLink::attach. `open` finds what exists, `create` refuses it.
+  [[nodiscard]] static Result<ShmSender> open(std::string_view name,
+                                              const LaneOptions& options = {});
+  [[nodiscard]] static Result<ShmSender> create(std::string_view name,
+                                                const LaneOptions& options = {});
+  [[nodiscard]] static Result<ShmSender> open_or_create(std::string_view name,
+                                                        const LaneOptions& options = {});
+  /// In a segment that was handed over or made without a name.
+  [[nodiscard]] static Result<ShmSender> attach(segment::Segment segment,
+                                                const LaneOptions& options = {});
+
+  ShmSender(ShmSender&&) noexcept;
+  ShmSender& operator=(ShmSender&&) noexcept;
+  ~ShmSender();
+
+  /// Errors: as ring::LaneProducer::try_claim.
+  [[nodiscard]] Result<ShmClaim> try_claim(std::size_t size, bool own_line = false) noexcept;
+  /// Errors: timed_out; closed, peer_dead  the receiver is gone and the ring is full. What was
+  ///         committed waits for a successor.
+  [[nodiscard]] Result<ShmClaim> claim(std::size_t size, Deadline deadline = Deadline::never(),
+                                       bool own_line = false) noexcept;
+
+  [[nodiscard]] Result<void> try_send(std::span<const std::byte> message,
+                                      std::uint16_t type = 0) noexcept;
+  [[nodiscard]] Result<void> send(std::span<const std::byte> message,
+                                  Deadline deadline = Deadline::never(),
+                                  std::uint16_t type = 0) noexcept;
+  /// Errors: in_use  a claim or a group is open.
+  [[nodiscard]] Result<ShmGroup> group() noexcept;
+
+  /// Makes positions and counters exact for whoever looks from outside.
+  void flush() noexcept;
+  /// Leaves in order; the receiver gets every message, then `closed`. The destructor does it, too.
+  LaneLink::Left close() noexcept;
+
+  [[nodiscard]] RoleWatch::Peer look_at_receiver() noexcept;
+  /// Bytes that the receiver has not given back, as far as it told: low by nothing, high by an
+  /// eighth of the capacity.
+  [[nodiscard]] std::uint64_t approx_backlog() noexcept;
+  [[nodiscard]] std::uint64_t max_payload() const noexcept;
+  [[nodiscard]] SenderCounters counters() const noexcept;
+  [[nodiscard]] const LaneLink& link() const noexcept;
+
+ private:
+  explicit ShmSender(std::unique_ptr<SenderState> state) noexcept;
+  [[nodiscard]] static Result<ShmSender> over(Result<LaneLink> link, const LaneOptions& options);
+  [[nodiscard, gnu::noinline]] Result<void> wait_for_room(std::size_t size, bool own_line,
+                                                          Deadline deadline) noexcept;
+  std::unique_ptr<SenderState> state_;
+};
+
+/// One received message, in place. Released at the end of its scope.
+class ShmMessage {
+ public:
+  ShmMessage(ShmMessage&& other) noexcept;
+  ShmMessage& operator=(ShmMessage&&) = delete;
+  ~ShmMessage() { release(); }
+
+  [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return record_.payload; }
+  [[nodiscard]] std::uint16_t type() const noexcept { return record_.type; }
+  [[nodiscard]] std::uint64_t number() const noexcept { return record_.number; }
+  /// True when a receiver that died may have used it already.
+  [[nodiscard]] bool redelivered() const noexcept { return record_.redelivered; }
+  /// Gives the room back, and that of all older messages. Once; later calls do nothing.
+  void release() noexcept;
+  /// Leaves it unreleased: the next peek returns it again.
+  void keep() noexcept { state_ = nullptr; }
+
+ private:
+  friend class ShmReceiver;
+  ShmMessage(ReceiverState* state, const ring::Record& record) noexcept
+      : state_(state), record_(record) {}
+  ReceiverState* state_;
+  ring::Record record_;
+};
+
+struct ReceiverCounters {
+  std::uint64_t messages = 0;  ///< Released in this lane, by all receivers that it had.
+  std::uint64_t parks = 0;     ///< Times this receiver slept.
+  std::uint64_t spurious = 0;  ///< Of those, ended for nothing.
+};
+
+/// The receiving end of a shared-memory channel.
+///
+/// Threads:  one at a time.
+/// Progress: try_peek is wait-free; peek blocks until a message, the deadline, or the end.
+/// End:      after the sender left or was proved dead, every message it committed comes first, then
+///           `closed` or `peer_dead`, until a new sender attaches.
+class ShmReceiver {
+ public:
+  [[nodiscard]] static Result<ShmReceiver> open(std::string_view name,
+                                                const LaneOptions& options = {});
+  [[nodiscard]] static Result<ShmReceiver> create(std::string_view name,
+                                                  const LaneOptions& options = {});
+  [[nodiscard]] static Result<ShmReceiver> open_or_create(std::string_view name,
+                                                          const LaneOptions& options = {});
+  [[nodiscard]] static Result<ShmReceiver> attach(segment::Segment segment,
+                                                  const LaneOptions& options = {});
+
+  ShmReceiver(ShmReceiver&&) noexcept;
+  ShmReceiver& operator=(ShmReceiver&&) noexcept;
+  ~ShmReceiver();
+
+  /// The oldest message not yet released.
+  /// Errors: empty; closed  the sender left and all was read; corrupt  (sticky).
+  [[nodiscard]] Result<ShmMessage> try_peek() noexcept;
+  /// Errors: timed_out, closed, peer_dead, corrupt.
+  [[nodiscard]] Result<ShmMessage> peek(Deadline deadline = Deadline::never()) noexcept;
+  /// As many of the oldest messages as are there and fit `out`, at least one. Valid until released.
+  [[nodiscard]] Result<std::size_t> peek_many(std::span<ring::Record> out,
+                                              Deadline deadline = Deadline::never()) noexcept;
+  /// Gives back `record` and all older ones.
+  void release(const ring::Record& record) noexcept;
+
+  /// Leaves in order: what was released is told, the rest waits for a successor.
+  LaneLink::Left close() noexcept;
+
+  [[nodiscard]] RoleWatch::Peer look_at_sender() noexcept;
+  [[nodiscard]] std::uint64_t approx_backlog() const noexcept;
+  [[nodiscard]] ReceiverCounters counters() const noexcept;
+  [[nodiscard]] const LaneLink& link() const noexcept;
+
+ private:
+  friend Result<std::size_t> wait_any(std::span<ShmReceiver* const> receivers,
+                                      Deadline deadline) noexcept;
+  explicit ShmReceiver(std::unique_ptr<ReceiverState> state) noexcept;
+  [[nodiscard]] static Result<ShmReceiver> over(Result<LaneLink> link, const LaneOptions& options);
+  [[nodiscard, gnu::noinline]] Result<void> wait_for_record(Deadline deadline) noexcept;
+  [[nodiscard, gnu::noinline]] Error nothing_now() noexcept;
+  std::unique_ptr<ReceiverState> state_;
+};
+
+/// Waits until one of the receivers has something to say: a message, or its end. The index of the
+/// first such in `receivers`; start it at another place each time to be fair.
+/// Errors: timed_out, invalid_argument (none), too_large (over wait::kMaxWaitAny),
+///         not_supported (a doorbell that is not a futex, or a strategy that never parks).
+[[nodiscard]] Result<std::size_t> wait_any(std::span<ShmReceiver* const> receivers,
+                                           Deadline deadline = Deadline::never()) noexcept;
+
+}  // namespace slipring::channel
+
+#include "slipring/channel/shm_inl.h"

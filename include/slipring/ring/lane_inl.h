@@ -1,0 +1,504 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cassert>
+#include <utility>
+
+#include "slipring/ring/lane.h"
+#include "slipring/ring/record_extent.h"
+
+namespace slipring::ring {
+
+template <typename Access>
+Result<LaneGeometry> load_geometry(std::span<std::byte> area) noexcept {
+  if (area.size() < kLaneAreaBytes) return fail(Errc::bad_format, 0, "lane: area too small");
+  const auto& side = *reinterpret_cast<const LaneProducerSide*>(area.data());
+  // SYNC lane.join (acquire <- release in format_producer_area):
+  //   geometry and the zeroed data area are visible before the magic is.
+  if (Access::load_acquire(side.magic) != kLaneProducerMagic) {
+    return fail(Errc::bad_format, 0, "lane: producer magic");
+  }
+  const std::uint64_t geometry = Access::load_relaxed(side.geometry);
+  const std::uint64_t data_offset = Access::load_relaxed(side.data_offset);
+  const std::uint64_t limits = Access::load_relaxed(side.limits);
+  const std::uint64_t shape = Access::load_relaxed(side.type_shape);
+  const std::uint64_t lg_capacity = (geometry >> 32) & 0xff;
+  const std::uint64_t lg_granule = (geometry >> 40) & 0xff;
+  if (static_cast<std::uint32_t>(geometry) != kLaneVersion) {
+    return fail(Errc::bad_format, 0, "lane: version");
+  }
+  // TRUST: shifted only after the range is known.
+  if (lg_capacity > 30 || lg_granule > 6) return fail(Errc::bad_format, 0, "lane: geometry");
+  LaneGeometry g;
+  g.capacity = std::uint64_t{1} << lg_capacity;
+  g.granule = std::uint32_t{1} << lg_granule;
+  g.bell = static_cast<std::uint8_t>(geometry >> 48);
+  g.lane_id = Access::load_relaxed(side.lane_id);
+  g.type_fingerprint = Access::load_relaxed(side.type_fingerprint);
+  g.type_size = static_cast<std::uint32_t>(shape);
+  g.type_align = static_cast<std::uint32_t>(shape >> 32);
+  if (!check_geometry(g) || data_offset != kLaneAreaBytes || limits != g.max_payload() ||
+      area.size() < producer_area_bytes(g.capacity)) {
+    return fail(Errc::bad_format, 0, "lane: geometry");
+  }
+  return g;
+}
+
+namespace detail {
+
+/// Checks both areas against each other; the part of attaching that both roles share.
+template <typename Access>
+Result<LaneGeometry> load_both_areas(LaneAreas areas) noexcept {
+  if (areas.consumer.size() < kLaneAreaBytes) {
+    return fail(Errc::bad_format, 0, "lane: area too small");
+  }
+  auto geometry = load_geometry<Access>(areas.producer);
+  if (!geometry) return geometry;
+  const auto& side = *reinterpret_cast<const LaneConsumerSide*>(areas.consumer.data());
+  // SYNC lane.join (acquire <- release in format_consumer_area): as for the producer's area.
+  if (Access::load_acquire(side.magic) != kLaneConsumerMagic) {
+    return fail(Errc::bad_format, 0, "lane: consumer magic");
+  }
+  if (Access::load_relaxed(side.version) != kLaneVersion) {
+    return fail(Errc::bad_format, 0, "lane: version");
+  }
+  if (Access::load_relaxed(side.lane_id) != geometry->lane_id) {
+    return fail(Errc::bad_format, 0, "lane: areas of two lanes");
+  }
+  return geometry;
+}
+
+}  // namespace detail
+
+// ---------------------------------------------------------------------------------- producer
+
+template <typename Access>
+Result<LaneProducer<Access>> LaneProducer<Access>::attach(LaneAreas areas, Predecessor before,
+                                                          LaneTuning tuning) noexcept {
+  const auto geometry = detail::load_both_areas<Access>(areas);
+  if (!geometry) return tl::unexpected(geometry.error());
+  LaneProducer lane;
+  lane.geometry_ = *geometry;
+  lane.data_ = areas.producer.data() + kLaneAreaBytes;
+  lane.capacity_ = geometry->capacity;
+  lane.mask_ = geometry->capacity - 1;
+  lane.max_payload_ = geometry->max_payload();
+  lane.granule_ = geometry->granule;
+  // A successor walks from the told write_pos, so the words from there on must stay: what is
+  // untold (1/8), a group (1/2) and what is cleared ahead (1/4) fit in one lap together.
+  lane.tell_every_ = geometry->capacity >> std::clamp(tuning.tell_write_shift, 3u, 63u);
+  lane.zero_ahead_ = std::min<std::uint64_t>(tuning.zero_ahead_bytes, geometry->capacity / 4);
+  lane.mine_ = reinterpret_cast<LaneProducerSide*>(areas.producer.data());
+  lane.peer_ = reinterpret_cast<const LaneConsumerSide*>(areas.consumer.data());
+  if (const auto ok = lane.recover(before); !ok) return tl::unexpected(ok.error());
+  return lane;
+}
+
+template <typename Access>
+Result<void> LaneProducer<Access>::recover(Predecessor before) noexcept {
+  const std::uint64_t told = Access::load_relaxed(mine_->write_pos);
+  // SYNC lane.reclaim (acquire <- release in LaneConsumer::tell_read): see try_claim.
+  const std::uint64_t read = Access::load_acquire(peer_->read_pos);
+  if (!is_aligned(told, granule_) || told > kMaxPosition) {
+    return fail(Errc::corrupt, 0, "lane: write_pos");
+  }
+  // write_pos is told lazily and read_pos may have passed it; the words between are still there,
+  // since only we would write over them. So the walk starts at write_pos and counts exactly.
+  const auto walked =
+      walk_committed<Access>(data_, LaneShape{capacity_, granule_, max_payload_}, told);
+  if (!walked) return tl::unexpected(walked.error());
+  if (read > walked->frontier || walked->frontier - read > capacity_) {  // TRUST R1
+    return fail(Errc::corrupt, 0, "lane: read_pos");
+  }
+  my_write_ = walked->frontier;
+  seen_read_ = read;
+  told_write_ = told;
+  // R7: a predecessor killed in tell_write() leaves counters of a position that it never told.
+  const bool before_counts = Access::load_relaxed(mine_->before_pos) == told;
+  told_messages_ = Access::load_relaxed(before_counts ? mine_->before_messages : mine_->messages);
+  told_bytes_ = Access::load_relaxed(before_counts ? mine_->before_bytes : mine_->bytes);
+  messages_ = told_messages_ + walked->messages;
+  bytes_ = told_bytes_ + walked->bytes;
+  aborts_ = Access::load_relaxed(mine_->aborts);
+  fulls_ = Access::load_relaxed(mine_->fulls);
+  // A predecessor may have left half a payload or a withheld group behind the frontier; only a
+  // lane that nobody wrote to yet is known to be zero.
+  clean_to_ = before == Predecessor::none && my_write_ == 0 ? capacity_ : my_write_ + kWordBytes;
+  return {};
+}
+
+template <typename Access>
+auto LaneProducer<Access>::place(std::size_t size, bool own_line) const noexcept -> Place {
+  std::uint64_t pos = my_write_;
+  std::uint64_t payload = payload_pos(pos, own_line);
+  std::uint64_t end = align_up(payload + size, granule_);
+  const std::uint64_t to_lap_end = capacity_ - (pos & mask_);
+  if (end - pos > to_lap_end) {  // R4
+    pos += to_lap_end;
+    payload = payload_pos(pos, own_line);
+    end = align_up(payload + size, granule_);
+  }
+  return {pos, payload, end};
+}
+
+template <typename Access>
+Result<void> LaneProducer<Access>::refresh_read_pos() noexcept {
+  if (poisoned_) return fail(Errc::corrupt, 0, "lane: read_pos");
+  // SYNC lane.reclaim (acquire <- release in LaneConsumer::tell_read):
+  //   the consumer is done with all bytes below read_pos; our stores come after its reads.
+  const std::uint64_t read = Access::load_acquire(peer_->read_pos);
+  // TRUST R1 R2: a read_pos that fell back, or passed the frontier, shows as an advance larger
+  // than what was outstanding. Of an open group nothing can have been read yet.
+  const std::uint64_t frontier = group_.is_open ? group_.first_pos : my_write_;
+  if (read - seen_read_ > frontier - seen_read_) {
+    poisoned_ = true;
+    seen_read_ = frontier - capacity_;  // no claim finds room again, so all of them end here
+    return fail(Errc::corrupt, 0, "lane: read_pos");
+  }
+  seen_read_ = read;
+  return {};
+}
+
+template <typename Access>
+Result<Claim> LaneProducer<Access>::try_claim(std::size_t size, bool own_line) noexcept {
+  if (size > max_payload_) [[unlikely]]
+    return fail(Errc::too_large, 0, "lane: claim");
+  if (open_.is_open) [[unlikely]]
+    return fail(Errc::in_use, 0, "lane: a claim is open");
+  own_line = own_line || size >= kOwnLineBytes;
+  const Place at = place(size, own_line);
+  // R3: the zero word behind the record needs room, too.
+  if (at.end + kWordBytes - seen_read_ > capacity_) [[unlikely]] {
+    if (const auto ok = refresh_read_pos(); !ok) return tl::unexpected(ok.error());
+    if (at.end + kWordBytes - seen_read_ > capacity_) {
+      ++fulls_;
+      return fail(Errc::full, 0, "lane: claim");
+    }
+  }
+  // The first record of a group always fits: with padding it may need a little more than half.
+  if (group_.is_open && group_.first_header != 0 && at.end - group_.first_pos > capacity_ / 2)
+      [[unlikely]] {
+    return fail(Errc::full, 0, "lane: group");
+  }
+  open_ = {at.pos, at.payload, size, own_line, true};
+  return Claim{{data_ + (at.payload & mask_), size}};
+}
+
+template <typename Access>
+void LaneProducer<Access>::commit(std::size_t used, std::uint16_t type, RecordKind kind) noexcept {
+  // Our own mistake, never a peer's: such a record would poison the lane for its consumer.
+  assert(kind != RecordKind::none && kind != RecordKind::padding);
+  if (!open_.is_open) [[unlikely]]
+    return;
+  open_.is_open = false;
+  used = std::min<std::size_t>(used, open_.size);
+  const std::uint64_t end = align_up(open_.payload + used, granule_);
+  if (used < open_.size) clean_to_ = std::min(clean_to_, end);  // the rest of the span may be dirty
+  make_clean(end);                                              // R3
+
+  const std::uint8_t flags = open_.own_line ? RecordHeader::kOwnLine : std::uint8_t{0};
+  std::uint64_t first = RecordHeader{static_cast<std::uint32_t>(used), type, kind, flags}.encode();
+  if (open_.pos != my_write_) [[unlikely]] {
+    // Padding and record appear together: of what is published at once, the first word is last.
+    Access::store_relaxed(header(open_.pos), first);
+    const auto gap = static_cast<std::uint32_t>(open_.pos - my_write_);
+    first = RecordHeader{gap, 0, RecordKind::padding, 0}.encode();
+  }
+  const std::uint64_t at = my_write_;
+  my_write_ = end;
+  messages_ += 1;
+  bytes_ += used;
+  if (group_.is_open) {
+    if (group_.first_header == 0) {
+      group_.first_header = first;  // withheld
+    } else {
+      Access::store_relaxed(header(at), first);
+    }
+    return;
+  }
+  // SYNC lane.publish (release -> acquire in LaneConsumer::look, walk_committed):
+  //   payload, inner headers and the zero behind the record are visible before this word is
+  //   non-zero. Killed before it: nothing happened. Killed behind it: the message is there.
+  Access::store_release(header(at), first);
+  if (my_write_ - told_write_ >= tell_every_) [[unlikely]]
+    tell_write();
+  if (zero_ahead_ != 0 && clean_to_ - my_write_ < zero_ahead_ / 2) [[unlikely]] {
+    const std::uint64_t to = std::min(my_write_ + zero_ahead_, seen_read_ + capacity_);
+    if (to > clean_to_) {
+      zero_range(clean_to_, to);
+      clean_to_ = to;
+    }
+  }
+}
+
+template <typename Access>
+void LaneProducer<Access>::abort() noexcept {
+  if (!open_.is_open) return;
+  open_.is_open = false;
+  ++aborts_;
+  // The caller may have written into the span: behind the next header word nothing is known.
+  clean_to_ = std::min(clean_to_, my_write_ + kWordBytes);
+}
+
+template <typename Access>
+Result<void> LaneProducer<Access>::begin_group() noexcept {
+  if (open_.is_open || group_.is_open) return fail(Errc::in_use, 0, "lane: begin_group");
+  group_ = {my_write_, 0, messages_, bytes_, true};
+  return {};
+}
+
+template <typename Access>
+void LaneProducer<Access>::end_group() noexcept {
+  if (!group_.is_open) return;
+  if (open_.is_open) abort();
+  group_.is_open = false;
+  if (group_.first_header == 0) return;
+  // SYNC lane.publish (release -> acquire in LaneConsumer::look, walk_committed):
+  //   the later headers of the group were stored before this one, so all of it appears at once.
+  Access::store_release(header(group_.first_pos), group_.first_header);
+  if (my_write_ - told_write_ >= tell_every_) tell_write();
+}
+
+template <typename Access>
+void LaneProducer<Access>::abort_group() noexcept {
+  if (!group_.is_open) return;
+  if (open_.is_open) abort();
+  group_.is_open = false;
+  aborts_ += messages_ - group_.messages;
+  messages_ = group_.messages;
+  bytes_ = group_.bytes;
+  my_write_ = group_.first_pos;
+  clean_to_ = std::min(clean_to_, my_write_ + kWordBytes);
+}
+
+template <typename Access>
+Result<void> LaneProducer<Access>::try_send(std::span<const std::byte> message,
+                                            std::uint16_t type) noexcept {
+  const auto claim = try_claim(message.size());
+  if (!claim) return tl::unexpected(claim.error());
+  Access::copy_in(claim->payload.data(), message.data(), message.size());
+  commit(message.size(), type);
+  return {};
+}
+
+template <typename Access>
+bool LaneProducer<Access>::has_room(std::size_t size, bool own_line) noexcept {
+  if (size > max_payload_ || open_.is_open) return true;  // the claim will say why not
+  const Place at = place(size, own_line || size >= kOwnLineBytes);
+  if (at.end + kWordBytes - seen_read_ <= capacity_) return true;
+  if (!refresh_read_pos()) return true;  // the claim will say so
+  return at.end + kWordBytes - seen_read_ <= capacity_;
+}
+
+template <typename Access>
+std::uint64_t LaneProducer<Access>::want_pos(std::size_t size) const noexcept {
+  const Place at = place(size, size >= kOwnLineBytes);
+  const std::uint64_t outstanding = my_write_ - seen_read_;
+  const std::uint64_t needed = at.end + kWordBytes - seen_read_ > capacity_
+                                   ? at.end + kWordBytes - seen_read_ - capacity_
+                                   : 0;
+  return seen_read_ + std::min(outstanding, std::max(needed, capacity_ / 4));
+}
+
+template <typename Access>
+void LaneProducer<Access>::tell_write() noexcept {
+  if (group_.is_open) return;  // what is withheld does not exist yet
+  // R7: what belongs to the old position is put aside before it is overwritten; release, so that
+  // the stores keep this order for whoever finds us killed between two of them.
+  Access::store_relaxed(mine_->before_messages, told_messages_);
+  Access::store_relaxed(mine_->before_bytes, told_bytes_);
+  Access::store_release(mine_->before_pos, told_write_);
+  Access::store_release(mine_->messages, messages_);
+  Access::store_release(mine_->bytes, bytes_);
+  Access::store_relaxed(mine_->aborts, aborts_);
+  Access::store_relaxed(mine_->fulls, fulls_);
+  // SYNC lane.tell_write (release -> acquire in LaneConsumer::approx_backlog and inspect):
+  //   whoever sees this position finds the commit words below it in place.
+  Access::store_release(mine_->write_pos, my_write_);
+  told_write_ = my_write_;
+  told_messages_ = messages_;
+  told_bytes_ = bytes_;
+}
+
+template <typename Access>
+void LaneProducer<Access>::make_clean(std::uint64_t end) noexcept {
+  if (clean_to_ >= end + kWordBytes) [[likely]]
+    return;
+  // Never rounded down to a line: that would erase a record. Never beyond what read_pos gave us.
+  const std::uint64_t to = std::min(end + kWordBytes + zero_ahead_, seen_read_ + capacity_);
+  if (zero_ahead_ == 0) {
+    Access::store_relaxed(header(end), 0);
+  } else {
+    zero_range(end, to);
+  }
+  clean_to_ = to;
+}
+
+template <typename Access>
+void LaneProducer<Access>::zero_range(std::uint64_t from, std::uint64_t to) noexcept {
+  const std::uint64_t first = std::min(to - from, capacity_ - (from & mask_));
+  Access::zero(data_ + (from & mask_), first);
+  Access::zero(data_, to - from - first);
+}
+
+// ---------------------------------------------------------------------------------- consumer
+
+template <typename Access>
+Result<LaneConsumer<Access>> LaneConsumer<Access>::attach(LaneAreas areas, Predecessor before,
+                                                          LaneTuning tuning) noexcept {
+  const auto geometry = detail::load_both_areas<Access>(areas);
+  if (!geometry) return tl::unexpected(geometry.error());
+  LaneConsumer lane;
+  lane.geometry_ = *geometry;
+  lane.data_ = areas.producer.data() + kLaneAreaBytes;
+  lane.capacity_ = geometry->capacity;
+  lane.mask_ = geometry->capacity - 1;
+  lane.max_payload_ = geometry->max_payload();
+  lane.granule_ = geometry->granule;
+  // Padding, record and next header need half a lap: told later, an empty lane could be full.
+  lane.tell_every_ = geometry->capacity >> std::clamp(tuning.tell_read_shift, 2u, 63u);
+  lane.mine_ = reinterpret_cast<LaneConsumerSide*>(areas.consumer.data());
+  lane.peer_ = reinterpret_cast<const LaneProducerSide*>(areas.producer.data());
+  if (const auto ok = lane.recover(before); !ok) return tl::unexpected(ok.error());
+  return lane;
+}
+
+template <typename Access>
+Result<void> LaneConsumer<Access>::recover(Predecessor before) noexcept {
+  const std::uint64_t read = Access::load_relaxed(mine_->read_pos);
+  if (!is_aligned(read, granule_) || read > kMaxPosition) {
+    return fail(Errc::corrupt, 0, "lane: read_pos");
+  }
+  my_read_ = peeked_to_ = told_read_ = redeliver_to_ = read;
+  const bool before_counts = Access::load_relaxed(mine_->before_pos) == read;  // R7
+  messages_ = told_messages_ =
+      Access::load_relaxed(before_counts ? mine_->before_messages : mine_->messages);
+  redelivered_ = told_redelivered_ =
+      Access::load_relaxed(before_counts ? mine_->before_redelivered : mine_->redelivered);
+  if (before != Predecessor::dead) return {};
+  const auto walked =
+      walk_committed<Access>(data_, LaneShape{capacity_, granule_, max_payload_}, read);
+  if (!walked) return tl::unexpected(walked.error());
+  redeliver_to_ = walked->frontier;
+  redeliver_last_ = messages_ + walked->messages;
+  return {};
+}
+
+template <typename Access>
+tl::unexpected<Error> LaneConsumer<Access>::poison(const char* why) noexcept {
+  poisoned_ = true;
+  return fail(Errc::corrupt, 0, why);
+}
+
+template <typename Access>
+Result<Record> LaneConsumer<Access>::look(std::uint64_t pos, std::uint64_t number) noexcept {
+  if (poisoned_) [[unlikely]]
+    return fail(Errc::corrupt, 0, "lane: poisoned");
+  const LaneShape shape{capacity_, granule_, max_payload_};
+  // SYNC lane.publish (acquire <- release in LaneProducer::commit, end_group):
+  //   a non-zero word says that its record and the zero word behind it are complete.
+  std::uint64_t bits = Access::load_acquire(header(pos));
+  if (bits == 0) return fail(Errc::empty, 0, "lane: peek");
+  RecordHeader header_now = RecordHeader::decode(bits);
+  auto extent = extent_of(header_now, pos, shape);
+  if (extent && header_now.kind == RecordKind::padding) [[unlikely]] {
+    pos = extent->end;
+    // Stored before the padding word that we acquired, so it is there.
+    bits = Access::load_acquire(header(pos));
+    header_now = RecordHeader::decode(bits);
+    if (header_now.kind == RecordKind::padding) return poison("lane: two paddings in a row");
+    extent = extent_of(header_now, pos, shape);
+  }
+  if (!extent) [[unlikely]]
+    return poison("lane: record header");
+  Record record;
+  record.payload = {data_ + (extent->payload & mask_), header_now.size};
+  record.end = extent->end;
+  record.number = number;
+  record.type = header_now.type;
+  record.kind = header_now.kind;
+  record.redelivered =
+      record.end - my_read_ <= redeliver_to_ - my_read_ && redeliver_to_ > my_read_;
+  return record;
+}
+
+template <typename Access>
+Result<Record> LaneConsumer<Access>::try_peek() noexcept {
+  auto record = look(my_read_, messages_ + 1);
+  if (record) peeked_to_ = std::max(peeked_to_, record->end);
+  return record;
+}
+
+template <typename Access>
+Result<std::size_t> LaneConsumer<Access>::peek_many(std::span<Record> out) noexcept {
+  std::uint64_t pos = my_read_;
+  std::size_t found = 0;
+  while (found < out.size()) {
+    const auto record = look(pos, messages_ + 1 + found);
+    if (!record) {
+      if (found == 0) return tl::unexpected(record.error());
+      break;
+    }
+    // R1: all that can be outstanding is one lap. A header that leads further is a lie.
+    if (record->end - my_read_ > capacity_) {
+      if (found == 0) return poison("lane: run longer than a lap");
+      break;
+    }
+    out[found++] = *record;
+    pos = record->end;
+  }
+  peeked_to_ = std::max(peeked_to_, pos);
+  return found;
+}
+
+template <typename Access>
+bool LaneConsumer<Access>::has_record() const noexcept {
+  // SYNC lane.publish (acquire <- release in LaneProducer::commit): decides not to park.
+  return poisoned_ || Access::load_acquire(header(my_read_)) != 0;
+}
+
+template <typename Access>
+bool LaneConsumer<Access>::release(const Record& record) noexcept {
+  // Released before, or not ours: nothing to give back.
+  if (record.end - my_read_ > peeked_to_ - my_read_) [[unlikely]]
+    return false;
+  if (messages_ < redeliver_last_) [[unlikely]]
+    redelivered_ += std::min(record.number, redeliver_last_) - messages_;
+  my_read_ = record.end;
+  messages_ = record.number;
+  if (my_read_ - told_read_ >= tell_every_) return tell_read();
+  return false;
+}
+
+template <typename Access>
+bool LaneConsumer<Access>::tell_read() noexcept {
+  if (my_read_ == told_read_) return false;
+  Access::store_relaxed(mine_->before_messages, told_messages_);  // R7, as in tell_write()
+  Access::store_relaxed(mine_->before_redelivered, told_redelivered_);
+  Access::store_release(mine_->before_pos, told_read_);
+  Access::store_release(mine_->messages, messages_);
+  Access::store_release(mine_->redelivered, redelivered_);
+  // SYNC lane.reclaim (release -> acquire in LaneProducer::refresh_read_pos):
+  //   our last read of the bytes below comes before the producer's first write over them.
+  Access::store_release(mine_->read_pos, my_read_);
+  told_read_ = my_read_;
+  told_messages_ = messages_;
+  told_redelivered_ = redelivered_;
+  return true;
+}
+
+template <typename Access>
+std::uint64_t LaneConsumer<Access>::wanted_pos() const noexcept {
+  return Access::load_relaxed(peer_->want_pos);
+}
+
+template <typename Access>
+std::uint64_t LaneConsumer<Access>::approx_backlog() const noexcept {
+  // SYNC lane.tell_write (acquire <- release in LaneProducer::tell_write): told lazily, hence low.
+  const std::uint64_t write = Access::load_acquire(peer_->write_pos);
+  return write - my_read_ <= capacity_ ? write - my_read_ : 0;
+}
+
+}  // namespace slipring::ring

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// `slipring rm`: takes names away. Whoever is attached keeps the memory; nobody new finds it.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "commands.h"
+#include "lane_flags.h"
+#include "lanes.h"
+#include "slipring/channel/lane_link.h"
+
+namespace slipring::tools {
+namespace {
+
+struct RmOptions {
+  std::vector<std::string> selectors;
+  bool force = false;
+};
+
+Subject subject_of(const std::string& name) {
+  Subject subject(name, "remove");
+  subject.options.places = places();
+  return subject;
+}
+
+// "feed(4102) and logger(4133)", or empty: nobody alive holds an end.
+std::string holders(const channel::LaneView& view) {
+  std::string text;
+  for (const channel::EndView* end : {&view.producer, &view.consumer}) {
+    if (end->state != RoleWatch::Peer::alive) continue;
+    text += (text.empty() ? "" : " and ") + holder_text(*end);
+  }
+  return text;
+}
+
+tl::unexpected<Failure> in_use(const std::string& name, const std::string& who) {
+  return tl::unexpected(Failure{
+      {Errc::in_use, fmt::format("{} is in use by {}; nothing removed (in_use)", name, who),
+       "a living process is attached, and would go on with memory that has no name",
+       fmt::format("stop it, or: slipring rm -f {}   (it keeps the old memory, newcomers get "
+                   "a new one)",
+                   name)},
+      ExitCode::state});
+}
+
+// Ours by its place or its first word, but not to be opened: the name is all that can be removed.
+Outcome remove_rotten(const LaneRow& row, const RmOptions& opt) {
+  const std::string name = label_of(row.listing);
+  const segment::Listing& listing = row.listing;
+  if (row.error->code == Errc::not_found && listing.backend == segment::Backend::sysv) {
+    const auto parsed = segment::Name::parse(listing.name);
+    const auto removed = parsed ? segment::remove_stale(*parsed, places())
+                                : Result<void>(tl::unexpected(parsed.error()));
+    if (!removed && removed.error().code != Errc::not_found) {
+      return failed(removed.error(), subject_of(name));
+    }
+    return ExitCode::ok;
+  }
+  if (!opt.force || listing.sysv_id || row.error->code == Errc::permission) {
+    return failed(*row.error, subject_of(name));
+  }
+  if (::unlink(listing.where.c_str()) != 0 && errno != ENOENT) {
+    return failed_call(fmt::format("cannot remove {}", printable(name)), "unlink", "",
+                       "ls -l " + printable(listing.where));
+  }
+  return ExitCode::ok;
+}
+
+void say_removed(const LaneRow& row, const std::string& who) {
+  const std::string name = printable(label_of(row.listing));
+  const bool unread = row.view && row.view->backlog_bytes > 0;
+  if (unread) {
+    note(fmt::format("{} removed, with {} that nobody had read", name,
+                     human_bytes(row.view->backlog_bytes)));
+  } else if (!who.empty()) {
+    note(fmt::format("{} removed; {} goes on with the old memory", name, who));
+  } else if (voice().verbose) {
+    note(fmt::format("{} removed", name));
+  }
+}
+
+Outcome remove(LaneRow row, const RmOptions& opt) {
+  if (!row.view) return remove_rotten(row, opt);
+  const std::string name = label_of(row.listing);
+  auto segment = open_listed(row.listing, segment::OpenMode::read_write);
+  if (!segment) return failed(segment.error(), subject_of(name));
+  std::string who;
+  {
+    // Attaching takes the same lock: nobody comes in between our look and the removal.
+    const auto lock = segment->lock(Deadline::in(std::chrono::seconds(1)));
+    if (!lock) return failed(lock.error(), subject_of(name));
+    const auto view = channel::inspect(*segment, true);
+    if (view) row.view = *view;
+    who = holders(*row.view);
+    if (!who.empty() && !opt.force) return in_use(printable(name), who);
+    const auto removed = segment->unlink();
+    if (!removed && removed.error().code != Errc::not_found) {
+      return failed(removed.error(), subject_of(name));
+    }
+  }
+  say_removed(row, who);
+  return ExitCode::ok;
+}
+
+Outcome remove_all(const Selector& selector, const RmOptions& opt) {
+  auto rows = look_at_lanes({selector}, std::chrono::nanoseconds(0));
+  if (!rows) return tl::unexpected(rows.error());
+  if (rows->empty()) {
+    const auto segment = selector.by == Selector::By::glob
+                             ? Result<segment::Segment>(fail(Errc::not_found, 0, "rm"))
+                             : open_selected(selector, segment::OpenMode::read_only);
+    if (segment) return failed(Error{Errc::not_found, 0, "rm"}, subject_of(selector.text));
+    return failed(segment.error(), subject_of(selector.text));
+  }
+  Outcome last = ExitCode::ok;
+  for (LaneRow& row : *rows) {
+    Outcome outcome = remove(std::move(row), opt);
+    if (outcome) continue;
+    if (!last) report(last.error());
+    last = std::move(outcome);
+  }
+  return last;
+}
+
+Outcome run_rm(const RmOptions& opt) {
+  std::vector<Selector> selectors;
+  for (const std::string& text : opt.selectors) {
+    Subject subject = subject_of(text);
+    subject.command = "slipring rm";
+    const auto selector = parse_selector(text, subject, true);
+    if (!selector) return tl::unexpected(selector.error());
+    selectors.push_back(*selector);
+  }
+  // Each one is tried; the exit code is that of the first that failed.
+  std::optional<ExitCode> first;
+  for (const Selector& selector : selectors) {
+    const Outcome outcome = remove_all(selector, opt);
+    if (outcome) continue;
+    const ExitCode code = report(outcome.error());
+    if (!first) first = code;
+  }
+  return first.value_or(ExitCode::ok);
+}
+
+}  // namespace
+
+void add_rm(CLI::App& app, Job& job) {
+  auto opt = std::make_shared<RmOptions>();
+  CLI::App* sub = app.add_subcommand("rm", "Remove names; refuses what is in use");
+  sub->add_option("selectors", opt->selectors, "names, 'md.*', sysv:0xKEY, sysv-id:N")
+      ->required()
+      ->type_name("SEL");
+  sub->add_flag("-f,--force", opt->force, "although in use, corrupt, or of another version");
+  sub->add_flag("-J,--json", voice().json, "errors as JSON");
+  sub->footer("Example:\n  slipring rm 'test.*'");
+  sub->callback([opt, &job] { job = [opt] { return run_rm(*opt); }; });
+}
+
+}  // namespace slipring::tools

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "lane_flags.h"
+
+#include <fmt/format.h>
+#include <grp.h>
+
+#include <charconv>
+
+#include "sizes.h"
+
+namespace slipring::tools {
+namespace {
+
+std::optional<unsigned long> number(std::string_view text, int base) {
+  unsigned long value = 0;
+  const auto [end, bad] = std::from_chars(text.data(), text.data() + text.size(), value, base);
+  if (bad != std::errc{} || end != text.data() + text.size() || text.empty()) return std::nullopt;
+  return value;
+}
+
+Try<gid_t> group_id(const std::string& name, const std::string& command) {
+  if (const group* entry = ::getgrnam(name.c_str())) return entry->gr_gid;
+  if (const auto gid = number(name, 10)) return static_cast<gid_t>(*gid);
+  return usage(fmt::format("unknown group '{}' for --group", printable(name)),
+               "neither a group of this machine nor a number",
+               command + " NAME --mode 0660 --group GROUP, where id -Gn shows your groups");
+}
+
+Try<key_t> sysv_key(const std::string& text, const std::string& command) {
+  const bool hex = text.starts_with("0x") || text.starts_with("0X");
+  const auto key = number(std::string_view(text).substr(hex ? 2 : 0), hex ? 16 : 10);
+  if (key && *key != 0 && *key <= 0xffffffff) return static_cast<key_t>(*key);
+  return usage(fmt::format("bad key '{}' for --sysv-key", printable(text)),
+               "a System V key is a number from 1 to 0xffffffff",
+               command + " NAME --kind sysv --sysv-key 0x5eed");
+}
+
+Try<wait::BellKind> bell_kind(const std::string& text, const std::string& command) {
+  const auto bell = wait::parse_bell_kind(text);
+  if (bell && !wait::has_fd(*bell)) return *bell;
+  return usage(fmt::format("bad doorbell '{}' for --bell", printable(text)),
+               bell ? "it needs a descriptor or a pid that a name does not carry"
+                    : "known are futex, posix_sem, sysv_sem and condvar",
+               command + " NAME --bell futex");
+}
+
+Try<segment::Backend> kind(const std::string& text, const std::string& command) {
+  const auto backend = segment::parse_backend(text);
+  if (backend && *backend != segment::Backend::memfd) return *backend;
+  return usage(fmt::format("bad kind '{}' for --kind", printable(text)),
+               backend ? "a memfd has no name: it is handed over by the program that made it"
+                       : "known are posix, sysv and file",
+               command + " NAME --kind posix");
+}
+
+}  // namespace
+
+Globals& globals() noexcept {
+  static Globals globals;
+  return globals;
+}
+
+segment::Places places() {
+  segment::Places places = segment::Places::standard();
+  if (!globals().root.empty()) places.shm = globals().root;
+  return places;
+}
+
+void add_lane_flags(CLI::App& app, LaneFlags& flags, bool all) {
+  const std::string group = "A lane that is made";
+  app.add_option("--kind", flags.kind, "posix (default), sysv or file")
+      ->type_name("KIND")
+      ->group(group);
+  app.add_option("--capacity", flags.capacity, "a power of two, 4K to 1G (default 256K)")
+      ->type_name("SIZE")
+      ->group(group);
+  if (all) {
+    app.add_option("--granule", flags.granule, "records start at multiples: 8 (default), 16, 64")
+        ->type_name("BYTES")
+        ->group(group);
+    app.add_option("--bell", flags.bell, "futex (default), posix_sem, sysv_sem or condvar")
+        ->type_name("BELL")
+        ->group(group);
+    app.add_option("--mode", flags.mode, "permissions (default 0600)")
+        ->type_name("OCTAL")
+        ->group(group);
+    app.add_option("--group", flags.group, "who shares it, with --mode 0660")
+        ->type_name("GROUP")
+        ->group(group);
+    app.add_option("--huge", flags.huge, "size of huge pages, as in 2M")
+        ->type_name("SIZE")
+        ->group(group);
+    app.add_option("--numa", flags.numa, "node that the memory lies on")
+        ->type_name("NODE")
+        ->group(group);
+    app.add_option("--sysv-key", flags.sysv_key, "with --kind sysv: a key that others know")
+        ->type_name("KEY")
+        ->group(group);
+    app.add_flag("--lock", flags.lock, "keep the creator's mapping in memory (mlock)")
+        ->group(group);
+    app.add_flag("--no-prefault", flags.no_prefault, "reserve the room, but do not touch it yet")
+        ->group(group);
+  } else {
+    app.add_option("--wait", flags.wait, "adaptive (default), spin or park")
+        ->type_name("HOW")
+        ->envname("SLIPRING_WAIT");
+  }
+}
+
+Try<std::optional<std::uint64_t>> size_flag(const std::string& text, const std::string& option,
+                                            const std::string& command) {
+  if (text.empty()) return std::nullopt;
+  if (const auto size = parse_size(text)) return size;
+  return usage(fmt::format("bad size '{}' for {}", printable(text), option),
+               "a size is whole bytes or a number with K, M or G (binary)",
+               fmt::format("{} NAME {} 64K", command, option));
+}
+
+Try<std::optional<std::chrono::nanoseconds>> duration_flag(const std::string& text,
+                                                           const std::string& option,
+                                                           const std::string& command) {
+  if (text.empty()) return std::nullopt;
+  if (const auto time = parse_duration(text)) return time;
+  return usage(fmt::format("bad time '{}' for {}", printable(text), option),
+               "a time is a number with its unit: ns, us, ms, s, m or h",
+               fmt::format("{} NAME {} 5ms", command, option));
+}
+
+Try<channel::LaneOptions> lane_options(const LaneFlags& flags, const std::string& command) {
+  channel::LaneOptions options;
+  options.places = places();
+  if (!flags.kind.empty()) {
+    const auto parsed = kind(flags.kind, command);
+    if (!parsed) return tl::unexpected(parsed.error());
+    options.kind = *parsed;
+  }
+  const auto capacity = size_flag(flags.capacity, "--capacity", command);
+  if (!capacity) return tl::unexpected(capacity.error());
+  if (*capacity) options.capacity = **capacity;
+  const auto granule = size_flag(flags.granule, "--granule", command);
+  if (!granule) return tl::unexpected(granule.error());
+  // A granule beyond 32 bits is as wrong as any other unknown one.
+  if (*granule)
+    options.granule = static_cast<std::uint32_t>(std::min<std::uint64_t>(**granule, 1u << 31));
+  if (!flags.bell.empty()) {
+    const auto bell = bell_kind(flags.bell, command);
+    if (!bell) return tl::unexpected(bell.error());
+    options.bell = *bell;
+  }
+  if (!flags.mode.empty()) {
+    const auto mode = number(flags.mode, 8);
+    if (!mode || *mode > 07777) {
+      return usage(fmt::format("bad mode '{}' for --mode", printable(flags.mode)),
+                   "a mode is octal, as chmod takes it", command + " NAME --mode 0600");
+    }
+    options.mode = static_cast<mode_t>(*mode);
+  }
+  if (!flags.group.empty()) {
+    const auto gid = group_id(flags.group, command);
+    if (!gid) return tl::unexpected(gid.error());
+    options.group = *gid;
+  }
+  const auto huge = size_flag(flags.huge, "--huge", command);
+  if (!huge) return tl::unexpected(huge.error());
+  if (*huge) options.huge_page_bytes = **huge;
+  if (!flags.sysv_key.empty()) {
+    const auto key = sysv_key(flags.sysv_key, command);
+    if (!key) return tl::unexpected(key.error());
+    options.sysv_key = *key;
+  }
+  if (!flags.wait.empty()) {
+    const auto wait = wait::WaitStrategy::parse(flags.wait);
+    if (!wait) {
+      return usage(fmt::format("bad wait '{}' for --wait", printable(flags.wait)),
+                   "known are spin, adaptive and park", command + " NAME --wait park");
+    }
+    options.wait = *wait;
+  }
+  options.numa_node = flags.numa;
+  options.lock = flags.lock;
+  options.prefault = !flags.no_prefault;
+  return options;
+}
+
+}  // namespace slipring::tools

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "report.h"
+#include "selector.h"
+#include "slipring/channel/inspect.h"
+#include "slipring/segment/segment.h"
+
+namespace slipring::tools {
+
+/// One segment as an outsider sees it: a row of ls, the whole of stat.
+struct LaneRow {
+  segment::Listing listing;
+  std::optional<channel::LaneView> view;  ///< Nothing: see `error`.
+  std::optional<Error> error;
+  std::optional<double> in_per_s;  ///< Messages committed, between two looks.
+  std::optional<double> in_bytes_per_s;
+  std::optional<double> out_per_s;
+  std::optional<segment::HeaderInfo> info;
+
+  /// Of the lane, or what is wrong: "corrupt", "foreign", "stale", "unreadable".
+  [[nodiscard]] std::string state() const;
+};
+
+/// Looks at what matches any of `selectors` (all, when there is none), twice when `sample` is not
+/// zero. Maps read-only; a segment that vanishes meanwhile is silently left out.
+[[nodiscard]] Try<std::vector<LaneRow>> look_at_lanes(const std::vector<Selector>& selectors,
+                                                      std::chrono::nanoseconds sample,
+                                                      bool exact = false);
+
+/// "feed(4101)", "feed(4101):stopped", "feed(4101):dead", or "-".
+[[nodiscard]] std::string end_text(const channel::EndView& end);
+/// "feed(4101)"
+[[nodiscard]] std::string holder_text(const channel::EndView& end);
+/// Seconds since it was made; nothing when that is not known.
+[[nodiscard]] std::optional<std::int64_t> age_ns(const LaneRow& row);
+[[nodiscard]] std::string owner_text(const segment::Listing& listing);
+/// The same keys in ls and stat.
+[[nodiscard]] nlohmann::ordered_json to_json(const LaneRow& row);
+/// {"slipring":{"schema":1,"command":..,"time_ns":..,"channels":[..]}} on one line.
+[[nodiscard]] std::string json_document(const std::string& command,
+                                        const std::vector<LaneRow>& rows);
+
+}  // namespace slipring::tools

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "table.h"
+
+#include <fmt/format.h>
+#include <libsmartcols.h>
+#include <strings.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+
+#include "sizes.h"
+
+namespace slipring::tools {
+namespace {
+
+std::string bytes_text(std::uint64_t bytes, bool plain) {
+  return plain ? std::to_string(bytes) : human_bytes(bytes);
+}
+
+std::string rate_text(const LaneRow& row, const std::optional<double>& rate, bool plain) {
+  if (!row.view) return "-";
+  if (!rate) return "?";
+  return plain ? fmt::format("{:.0f}", *rate) : human_count(*rate);
+}
+
+template <typename Get>
+auto of_view(Get get) {
+  return [get](const LaneRow& row, bool plain) -> std::string {
+    return row.view ? get(*row.view, plain) : "-";
+  };
+}
+
+std::string use_text(const channel::LaneView& view, bool) {
+  return fmt::format("{:.0f}", 100.0 * static_cast<double>(view.backlog_bytes) /
+                                   static_cast<double>(view.geometry.capacity));
+}
+
+const char* color_of(const std::string& state) {
+  if (state == "ok") return "green";
+  if (state == "idle" || state == "waiting") return "gray";
+  if (state == "pressure" || state == "stopped") return "yellow";
+  return "red";
+}
+
+std::vector<Column> make_columns() {
+  using View = channel::LaneView;
+  std::vector<Column> columns;
+  const auto add = [&](const char* name, bool right, bool by_default, const char* help, auto cell) {
+    columns.push_back({name, right, by_default, help, std::move(cell)});
+  };
+  add("NAME", false, true, "as send and recv take it",
+      [](const LaneRow& row, bool) { return printable(label_of(row.listing)); });
+  add("KIND", false, true, "posix, sysv or file",
+      [](const LaneRow& row, bool) { return std::string(to_string(row.listing.backend)); });
+  add("SIZE", true, true, "capacity", of_view([](const View& view, bool plain) {
+        return bytes_text(view.geometry.capacity, plain);
+      }));
+  add("IN/S", true, true, "records committed per second, while we looked",
+      [](const LaneRow& row, bool plain) { return rate_text(row, row.in_per_s, plain); });
+  add("BACKLOG", true, true, "bytes not yet read, as last told",
+      of_view([](const View& view, bool plain) { return bytes_text(view.backlog_bytes, plain); }));
+  add("USE%", true, true, "backlog in hundredths of the capacity", of_view(use_text));
+  add("PROD", false, true, "who sends: command and pid",
+      of_view([](const View& view, bool) { return end_text(view.producer); }));
+  add("CONS", false, true, "who receives: command and pid",
+      of_view([](const View& view, bool) { return end_text(view.consumer); }));
+  add("STATE", false, true, "ok, waiting, idle, pressure, stopped, dead, corrupt, ..",
+      [](const LaneRow& row, bool) { return row.state(); });
+  add("AGE", true, true, "since it was made", [](const LaneRow& row, bool) {
+    const auto age = age_ns(row);
+    return age ? human_age(*age) : "-";
+  });
+  add("WHERE", false, false, "path, or System V id",
+      [](const LaneRow& row, bool) { return printable(row.listing.where); });
+  add("OUT/S", true, false, "records released per second, while we looked",
+      [](const LaneRow& row, bool plain) { return rate_text(row, row.out_per_s, plain); });
+  add("IN-BYTES/S", true, false, "payload committed per second, while we looked",
+      [](const LaneRow& row, bool plain) { return rate_text(row, row.in_bytes_per_s, plain); });
+  add("RECORDS", true, false, "records committed since it was made, as last told",
+      of_view([](const View& view, bool plain) {
+        return plain ? std::to_string(view.committed)
+                     : human_count(static_cast<double>(view.committed));
+      }));
+  add("OWNER", false, false, "user",
+      [](const LaneRow& row, bool) { return owner_text(row.listing); });
+  add("MODE", false, false, "permissions",
+      [](const LaneRow& row, bool) { return fmt::format("{:04o}", row.listing.mode & 07777); });
+  add("UUID", false, false, "drawn when it was made",
+      [](const LaneRow& row, bool) { return row.info ? to_string(row.info->instance) : "-"; });
+  return columns;
+}
+
+}  // namespace
+
+const std::vector<Column>& ls_columns() {
+  static const std::vector<Column> columns = make_columns();
+  return columns;
+}
+
+Try<std::vector<const Column*>> choose_columns(const std::string& list) {
+  std::vector<const Column*> chosen;
+  std::string_view rest = list;
+  const bool more = rest.starts_with('+');
+  if (rest.empty() || more) {
+    for (const Column& column : ls_columns()) {
+      if (column.by_default) chosen.push_back(&column);
+    }
+  }
+  if (more) rest.remove_prefix(1);
+  while (!rest.empty()) {
+    const std::string name(rest.substr(0, rest.find(',')));
+    rest.remove_prefix(std::min(rest.size(), name.size() + 1));
+    const auto found = std::ranges::find_if(ls_columns(), [&](const Column& column) {
+      return ::strcasecmp(column.name, name.c_str()) == 0;
+    });
+    if (found == ls_columns().end()) {
+      std::string known;
+      for (const Column& column : ls_columns())
+        known += (known.empty() ? "" : " ") + std::string(column.name);
+      return usage(fmt::format("unknown column '{}' for -o", printable(name)),
+                   "there are: " + known, "slipring ls -o +UUID,OWNER");
+    }
+    chosen.push_back(&*found);
+  }
+  return chosen;
+}
+
+std::string draw_table(const std::vector<LaneRow>& rows, const std::vector<const Column*>& columns,
+                       const TableFormat& format) {
+  const std::unique_ptr<libscols_table, void (*)(libscols_table*)> table(::scols_new_table(),
+                                                                         &::scols_unref_table);
+  if (!table) return {};
+  ::scols_table_enable_noheadings(table.get(), format.headings ? 0 : 1);
+  ::scols_table_enable_raw(table.get(), format.raw ? 1 : 0);
+  ::scols_table_enable_colors(table.get(), voice().color_out && !format.raw ? 1 : 0);
+  for (const Column* column : columns) {
+    ::scols_table_new_column(table.get(), column->name, 0, column->right ? SCOLS_FL_RIGHT : 0);
+  }
+  for (const LaneRow& row : rows) {
+    libscols_line* line = ::scols_table_new_line(table.get(), nullptr);
+    for (std::size_t i = 0; i < columns.size(); ++i) {
+      ::scols_line_set_data(line, i, columns[i]->cell(row, format.bytes).c_str());
+    }
+    const auto state = std::ranges::find_if(
+        columns, [](const Column* column) { return std::string_view(column->name) == "STATE"; });
+    if (state != columns.end()) {
+      libscols_cell* cell =
+          ::scols_line_get_cell(line, static_cast<std::size_t>(state - columns.begin()));
+      ::scols_cell_set_color(cell, color_of(row.state()));
+    }
+  }
+  char* drawn = nullptr;
+  std::string text;
+  if (::scols_print_table_to_string(table.get(), &drawn) == 0 && drawn != nullptr) text = drawn;
+  std::free(drawn);
+  if (!text.empty() && text.back() != '\n') text += '\n';
+  return text;
+}
+
+}  // namespace slipring::tools
