@@ -44,8 +44,8 @@ bool parse(int argc, char** argv, Options& opt) {
   return opt.rounds > 0;
 }
 
-channel::LaneOptions lane_options() {
-  channel::LaneOptions options;
+channel::ShmOptions shm_options() {
+  channel::ShmOptions options;
   options.kind = segment::Backend::memfd;
   options.wait = wait::WaitStrategy::spin();
   return options;
@@ -53,9 +53,9 @@ channel::LaneOptions lane_options() {
 
 /// One round trip in ns, or a negative number when a message was lost or torn.
 double round_trip_ns(std::size_t size, const Options& opt) {
-  const auto options = lane_options();
-  auto there = channel::create_unnamed_lane(options);
-  auto back = channel::create_unnamed_lane(options);
+  const auto options = shm_options();
+  auto there = channel::create_unnamed_ring(options);
+  auto back = channel::create_unnamed_ring(options);
   if (!there || !back) return -1;
   Peer echo(opt.peer_cpu, [&] {
     auto rx = ShmReceiver::attach(std::move(*there), options);

@@ -7,9 +7,9 @@
 #include <memory>
 
 #include "commands.h"
-#include "lane_flags.h"
-#include "lanes.h"
-#include "slipring/channel/lane_link.h"
+#include "ring_flags.h"
+#include "rows.h"
+#include "slipring/channel/shm_link.h"
 
 namespace slipring::tools {
 namespace {
@@ -26,12 +26,17 @@ Subject subject_of(const std::string& name) {
 }
 
 // "feed(4102) and logger(4133)", or empty: nobody alive holds an end.
-std::string holders(const channel::LaneView& view) {
+std::string holders(const channel::RingView& view) {
   std::string text;
-  for (const channel::EndView* end : {&view.producer, &view.consumer}) {
-    if (end->state != RoleWatch::Peer::alive) continue;
-    text += (text.empty() ? "" : " and ") + holder_text(*end);
-  }
+  constexpr std::size_t kShown = 3;
+  std::size_t living = 0;
+  const auto add = [&](const channel::EndView& end) {
+    if (end.state != RoleWatch::Peer::alive || living++ >= kShown) return;
+    text += (text.empty() ? "" : " and ") + holder_text(end);
+  };
+  for (const channel::SenderView& sender : view.senders) add(sender.end);
+  add(view.consumer);
+  if (living > kShown) text += fmt::format(" and {} more", living - kShown);
   return text;
 }
 
@@ -46,7 +51,7 @@ tl::unexpected<Failure> in_use(const std::string& name, const std::string& who) 
 }
 
 // Ours by its place or its first word, but not to be opened: the name is all that can be removed.
-Outcome remove_rotten(const LaneRow& row, const RmOptions& opt) {
+Outcome remove_rotten(const Row& row, const RmOptions& opt) {
   const std::string name = label_of(row.listing);
   const segment::Listing& listing = row.listing;
   if (row.error->code == Errc::not_found && listing.backend == segment::Backend::sysv) {
@@ -68,7 +73,7 @@ Outcome remove_rotten(const LaneRow& row, const RmOptions& opt) {
   return ExitCode::ok;
 }
 
-void say_removed(const LaneRow& row, const std::string& who) {
+void say_removed(const Row& row, const std::string& who) {
   const std::string name = printable(label_of(row.listing));
   const bool unread = row.view && row.view->backlog_bytes > 0;
   if (unread) {
@@ -81,7 +86,7 @@ void say_removed(const LaneRow& row, const std::string& who) {
   }
 }
 
-Outcome remove(LaneRow row, const RmOptions& opt) {
+Outcome remove(Row row, const RmOptions& opt) {
   if (!row.view) return remove_rotten(row, opt);
   const std::string name = label_of(row.listing);
   auto segment = open_listed(row.listing, segment::OpenMode::read_write);
@@ -105,7 +110,7 @@ Outcome remove(LaneRow row, const RmOptions& opt) {
 }
 
 Outcome remove_all(const Selector& selector, const RmOptions& opt) {
-  auto rows = look_at_lanes({selector}, std::chrono::nanoseconds(0));
+  auto rows = look_at_rings({selector}, std::chrono::nanoseconds(0));
   if (!rows) return tl::unexpected(rows.error());
   if (rows->empty()) {
     const auto segment = selector.by == Selector::By::glob
@@ -115,7 +120,7 @@ Outcome remove_all(const Selector& selector, const RmOptions& opt) {
     return failed(segment.error(), subject_of(selector.text));
   }
   Outcome last = ExitCode::ok;
-  for (LaneRow& row : *rows) {
+  for (Row& row : *rows) {
     Outcome outcome = remove(std::move(row), opt);
     if (outcome) continue;
     if (!last) report(last.error());

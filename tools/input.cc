@@ -68,11 +68,6 @@ Input::State Input::wait(std::chrono::milliseconds limit) const noexcept {
   return knows && available == 0 ? State::end : State::ready;
 }
 
-std::size_t Input::next_size(std::size_t record) const noexcept {
-  if (!size_ || taken_ >= *size_) return record;
-  return static_cast<std::size_t>(std::min<std::uint64_t>(record, *size_ - taken_));
-}
-
 Try<std::size_t> Input::read(std::span<std::byte> room) {
   std::size_t filled = 0;
   while (filled < room.size()) {

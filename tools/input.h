@@ -22,14 +22,17 @@ class Input {
   enum class State : unsigned char { ready, end, nothing_yet };
   /// Waits at most `limit` for something to read; a signal shortens it.
   [[nodiscard]] State wait(std::chrono::milliseconds limit) const noexcept;
-  /// Bytes to claim room for: all of `record`, less at the end of a file of known size.
-  [[nodiscard]] std::size_t next_size(std::size_t record) const noexcept;
   /// Fills `room` from a file; takes what is there from a pipe or a terminal. 0: the end, or a
   /// signal came first.
   [[nodiscard]] Try<std::size_t> read(std::span<std::byte> room);
 
   /// Known for regular files only.
   [[nodiscard]] std::optional<std::uint64_t> size() const noexcept { return size_; }
+  /// What is left of it. Nothing once it gave more than its size: it grows, and has no end yet.
+  [[nodiscard]] std::optional<std::uint64_t> left() const noexcept {
+    if (!size_ || taken_ >= *size_) return std::nullopt;
+    return *size_ - taken_;
+  }
 
  private:
   Input(UniqueFd fd, std::string label) : fd_(std::move(fd)), label_(std::move(label)) {}

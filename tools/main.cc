@@ -17,7 +17,7 @@
 
 #include "commands.h"
 #include "help.h"
-#include "lane_flags.h"
+#include "ring_flags.h"
 
 namespace slipring::tools {
 namespace {

@@ -25,6 +25,8 @@ class Progress {
   void tick(const Tally& tally, const std::function<std::uint64_t()>& backlog);
   /// Replaces the live line by a last one: bytes, records, time, rate.
   void finish(const Tally& tally);
+  /// So many bytes will go through, by now and as far as anybody knows.
+  void expect(std::uint64_t size) noexcept { size_ = size; }
   [[nodiscard]] bool is_live() const noexcept { return live_; }
   [[nodiscard]] double seconds() const noexcept;
 

@@ -6,7 +6,7 @@
 
 #include <charconv>
 
-#include "lane_flags.h"
+#include "ring_flags.h"
 
 namespace slipring::tools {
 namespace {

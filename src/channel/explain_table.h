@@ -18,6 +18,8 @@ struct Reason {
 };
 
 inline constexpr Reason kReasons[] = {
+    {Errc::full, "stash", "it is full, and so is what --full stash allows to put by",
+     "{peer_state}", "slipring recv {name} makes room; or a larger --full stash:SIZE"},
     {Errc::full, "", "it is full, and waiting was not allowed", "{peer_state}",
      "slipring recv {name} makes room; send without --try waits for it"},
     {Errc::empty, "", "there is nothing to read", "{peer_state}",
@@ -41,6 +43,10 @@ inline constexpr Reason kReasons[] = {
      "the kernel reports that process gone: killed or crashed before it closed",
      "start the sender again; nothing has to be repaired"},
 
+    {Errc::cancelled, "", "its sender gave the message up in the middle",
+     "it ended, failed or waited too long after a part of the message; the rest never comes",
+     "start the sender again: slipring send {name}"},
+
     {Errc::corrupt, "", "it holds what no slipring process writes ({op})",
      "another program wrote into {where}, or memory was damaged; {attached}",
      "stop its users, then: slipring rm -f {name}"},
@@ -62,7 +68,7 @@ inline constexpr Reason kReasons[] = {
      "{where} has {object_bytes} bytes: truncated, or copied in part", "{truncated_fix}"},
     {Errc::bad_format, "header: size", "it is longer than its header says",
      "{where} has {object_bytes} bytes: somebody made it grow", "slipring rm -f {name}"},
-    {Errc::bad_format, "header: content", "it is a slipring segment, but not a lane",
+    {Errc::bad_format, "header: content", "it is a slipring segment, but not a ring",
      "{where} was made by something other than create, send or recv", "use another name"},
     {Errc::bad_format, "header:", "its header is damaged ({op})",
      "another program wrote into {where}", "slipring rm -f {name}"},
@@ -70,11 +76,11 @@ inline constexpr Reason kReasons[] = {
      "a symbolic link, directory, FIFO or device stands at {where}", "use another name"},
     {Errc::bad_format, "sysv: creator died", "its creator died before it was complete",
      "the kernel kept a System V segment without contents", "ipcs -m, then ipcrm -m ID"},
-    {Errc::bad_format, "", "it holds no lane that this slipring understands ({op})",
+    {Errc::bad_format, "", "it holds no ring that this slipring understands ({op})",
      "{where} was damaged, or made by another version", "slipring rm -f {name}"},
 
     {Errc::type_mismatch, "header: fingerprint", "its memory is laid out in another way",
-     "{where} was made by a slipring with another lane layout; {attached}",
+     "{where} was made by a slipring with another ring layout; {attached}",
      "use that version, or a new name"},
     {Errc::type_mismatch, "", "it holds {held_type}, you asked for {want_type}",
      "one of the two sides was built from another definition; {attached}",
@@ -100,6 +106,12 @@ inline constexpr Reason kReasons[] = {
     {Errc::in_use, "take role", "{holder} {holds} already",
      "a lane has one sender and one receiver at a time; {holder_state}",
      "{holder_fix}, or use another name"},
+    {Errc::in_use, "mpsc: every lane", "all {places} places for senders are taken", "{holders}",
+     "stop one of them, or make a ring with more: slipring create NEW --ring mpsc --senders "
+     "{more_places}"},
+    {Errc::in_use, "total: no owner", "all {places} places for senders are taken", "{holders}",
+     "stop one of them, or make a ring with more: slipring create NEW --ring mpsc --order total "
+     "--senders {more_places}"},
     {Errc::in_use, "", "it is in use", "{attached}", "stop them first"},
 
     {Errc::permission, "object: owner", "it belongs to {owner}",
@@ -119,6 +131,10 @@ inline constexpr Reason kReasons[] = {
 
     {Errc::too_large, "lane: claim", "a record of {record} does not fit, {max_record} does",
      "a record takes at most a quarter of the capacity, which is {held_capacity}", "{record_fix}"},
+    {Errc::too_large, "total: claim", "a record of {record} does not fit, {max_record} does",
+     "a record takes at most a quarter of the capacity, which is {held_capacity}", "{record_fix}"},
+    {Errc::too_large, "total: record type", "a {want_type} does not fit into {capacity}",
+     "a record takes at most a quarter of the capacity", "a larger capacity"},
     {Errc::too_large, "RLIMIT_FSIZE", "{need} is more than a file may have here",
      "the limit of file sizes is set for this shell", "ulimit -f unlimited"},
     {Errc::too_large, "shmget", "{need} is more than one System V segment may have",
@@ -140,6 +156,17 @@ inline constexpr Reason kReasons[] = {
      "{command} {safe_name}"},
     {Errc::invalid_argument, "lane: capacity", "capacity {capacity} {capacity_fault}",
      "a capacity is a power of two from 4K to 1G", "{command} {name} --capacity {next_capacity}"},
+    {Errc::invalid_argument, "total: capacity", "capacity {capacity} {capacity_fault}",
+     "a capacity is a power of two from 4K to 1G", "{command} {name} --capacity {next_capacity}"},
+    {Errc::invalid_argument, "mpsc: lanes", "it cannot take {senders} senders",
+     "with a lane each, a ring takes 1 to 4096 of them",
+     "{command} {name} --ring mpsc --senders 64"},
+    {Errc::invalid_argument, "total: owners", "it cannot take {senders} senders",
+     "in one order, a ring takes 1 to 1023 of them",
+     "{command} {name} --ring mpsc --order total --senders 64"},
+    {Errc::invalid_argument, "pool:", "no pool of such blocks can be made ({op})",
+     "blocks are 256 bytes to 1M, and a class of them takes 1 to 8388608",
+     "{command} {name} --pool 64K:32"},
     {Errc::invalid_argument, "lane: granule", "a granule is 8, 16 or 64",
      "records start at multiples of it: 8 packs them, 64 gives each a cache line",
      "{command} {name} --granule 64"},
@@ -155,8 +182,9 @@ inline constexpr Reason kReasons[] = {
      "this machine has: {huge_sizes}", "{command} {name} --huge 2M"},
     {Errc::invalid_argument, "", "the request is wrong ({op})", "{strerror}", "{command} --help"},
 
-    {Errc::not_supported, "lane: doorbell", "that doorbell does not work by name",
-     "eventfd and signal need a descriptor or a pid that a name does not carry",
+    {Errc::not_supported, "ring: doorbell", "that doorbell does not work here",
+     "eventfd and signal need a descriptor or a pid that a name does not carry; a ring of many "
+     "senders has futex doorbells alone",
      "{command} {name} --bell futex"},
     {Errc::not_supported, "header: ro_compat", "this slipring may only look at it",
      "{where} was made by a newer slipring", "use that version, or a new name"},

@@ -64,6 +64,7 @@ struct Record {
   std::span<const std::byte> payload;
   std::uint64_t end = 0;     ///< Position behind it: what release() needs.
   std::uint64_t number = 0;  ///< Messages of this lane up to and including this one.
+  std::uint32_t source = 0;  ///< Of many producers: the lane, or the entry in the owner table.
   std::uint16_t type = 0;    ///< The sender's own tag.
   RecordKind kind = RecordKind::data;
   bool redelivered = false;  ///< May have been seen by a consumer that died before releasing it.
@@ -235,6 +236,8 @@ class LaneConsumer {
   [[nodiscard]] std::uint64_t read_pos() const noexcept { return my_read_; }
   [[nodiscard]] std::uint64_t messages() const noexcept { return messages_; }
   [[nodiscard]] std::uint64_t approx_backlog() const noexcept;
+  /// A header broke the format: nothing more comes of this lane.
+  [[nodiscard]] bool is_poisoned() const noexcept { return poisoned_; }
   [[nodiscard]] const LaneGeometry& geometry() const noexcept { return geometry_; }
 
  private:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "lanes.h"
+#include "rows.h"
 
 #include <fmt/format.h>
 #include <grp.h>
@@ -8,7 +8,7 @@
 
 #include <algorithm>
 
-#include "lane_flags.h"
+#include "ring_flags.h"
 #include "slipring/base/deadline.h"
 #include "stop.h"
 
@@ -16,7 +16,7 @@ namespace slipring::tools {
 namespace {
 
 struct Look {
-  LaneRow row;
+  Row row;
   std::optional<segment::Segment> mapping;
 };
 
@@ -32,7 +32,7 @@ std::optional<Look> look_at(const segment::Listing& listing, bool exact) {
   auto segment = open_listed(listing, segment::OpenMode::read_only);
   if (!segment && segment.error().code == Errc::not_found) return std::nullopt;
   auto view = segment ? channel::inspect(*segment, exact)
-                      : Result<channel::LaneView>(tl::unexpected(segment.error()));
+                      : Result<channel::RingView>(tl::unexpected(segment.error()));
   if (!view) {
     look.row.error = view.error();
     return look;
@@ -54,7 +54,7 @@ void sample_again(Look& look, double seconds) {
     look.row.error = now.error();
     return;
   }
-  LaneRow& row = look.row;
+  Row& row = look.row;
   row.in_per_s = rate(row.view->committed, now->committed, seconds);
   row.in_bytes_per_s = rate(row.view->committed_bytes, now->committed_bytes, seconds);
   row.out_per_s = rate(row.view->released, now->released, seconds);
@@ -75,6 +75,41 @@ nlohmann::ordered_json end_json(const channel::EndView& end) {
   return json;
 }
 
+nlohmann::ordered_json sender_json(const channel::SenderView& sender) {
+  nlohmann::ordered_json json = {{"index", sender.index}};
+  json["end"] = end_json(sender.end);
+  json["backlog_bytes"] = sender.backlog_bytes;
+  json["messages"] = sender.committed;
+  json["bytes"] = sender.committed_bytes;
+  json["aborted"] = sender.aborts;
+  json["full"] = {{"found", sender.fulls},       {"waits", sender.waits},
+                  {"timeouts", sender.timeouts}, {"refused", sender.refused},
+                  {"stashed", sender.stashed},   {"dropped", sender.dropped}};
+  json["tiers"] = {
+      {"blocks", sender.blocks}, {"streams", sender.streams}, {"direct", sender.directs}};
+  return json;
+}
+
+nlohmann::ordered_json pool_json(const pool::PoolAudit& pool) {
+  auto classes = nlohmann::ordered_json::array();
+  for (const pool::ClassCounts& of : pool.classes) {
+    if (of.capacity == 0) continue;
+    classes.push_back({{"block_bytes", of.block_bytes},
+                       {"capacity", of.capacity},
+                       {"free", of.free},
+                       {"claimed", of.claimed},
+                       {"lent", of.lent},
+                       {"held", of.held},
+                       {"orphans", of.orphans}});
+  }
+  return {{"classes", std::move(classes)},
+          {"participants", pool.participants},
+          {"exhausted", pool.exhausted},
+          {"refused_references", pool.refused_references},
+          {"refused_returns", pool.refused_returns},
+          {"whole", pool.is_whole()}};
+}
+
 nlohmann::ordered_json count_or_null(const std::optional<double>& value) {
   if (!value) return nullptr;
   return static_cast<std::uint64_t>(*value + 0.5);
@@ -82,7 +117,7 @@ nlohmann::ordered_json count_or_null(const std::optional<double>& value) {
 
 }  // namespace
 
-std::string LaneRow::state() const {
+std::string Row::state() const {
   if (view) return view->state();
   if (!error) return "unknown";
   switch (error->code) {
@@ -93,12 +128,12 @@ std::string LaneRow::state() const {
     default: break;
   }
   if (std::string_view(error->op) == "header: version") return "other version";
-  if (std::string_view(error->op) == "header: content") return "no lane";
+  if (std::string_view(error->op) == "header: content") return "no ring";
   return "corrupt";
 }
 
-Try<std::vector<LaneRow>> look_at_lanes(const std::vector<Selector>& selectors,
-                                        std::chrono::nanoseconds sample, bool exact) {
+Try<std::vector<Row>> look_at_rings(const std::vector<Selector>& selectors,
+                                    std::chrono::nanoseconds sample, bool exact) {
   const auto listed = segment::list_segments(places());
   if (!listed) {
     Subject subject(places().shm, "list segments in");
@@ -120,10 +155,30 @@ Try<std::vector<LaneRow>> look_at_lanes(const std::vector<Selector>& selectors,
     const double seconds = static_cast<double>(monotonic_ns() - from) / 1e9;
     for (Look& look : looks) sample_again(look, seconds);
   }
-  std::vector<LaneRow> rows;
+  std::vector<Row> rows;
   for (Look& look : looks) rows.push_back(std::move(look.row));
-  std::ranges::sort(rows, {}, [](const LaneRow& row) { return label_of(row.listing); });
+  std::ranges::sort(rows, {}, [](const Row& row) { return label_of(row.listing); });
   return rows;
+}
+
+std::string ring_text(const channel::RingShape& shape) {
+  const std::string capacity = human_bytes(shape.capacity);
+  switch (shape.form) {
+    case channel::RingForm::per_producer:
+      return fmt::format("{} lanes of {}", shape.senders, capacity);
+    case channel::RingForm::total:
+      return fmt::format("ring of {} in total order for {}", capacity, shape.senders);
+    case channel::RingForm::lane: break;
+  }
+  return "lane of " + capacity;
+}
+
+std::string senders_text(const channel::RingView& view) {
+  std::string text = end_text(view.sender());
+  const std::size_t living = view.living_senders();
+  const bool shown = view.sender().state == RoleWatch::Peer::alive;
+  if (living > (shown ? 1u : 0u)) text += fmt::format(" +{}", living - (shown ? 1 : 0));
+  return text;
 }
 
 std::string holder_text(const channel::EndView& end) {
@@ -140,7 +195,7 @@ std::string end_text(const channel::EndView& end) {
   return text;
 }
 
-std::optional<std::int64_t> age_ns(const LaneRow& row) {
+std::optional<std::int64_t> age_ns(const Row& row) {
   if (!row.info || row.info->created_ns <= 0) return std::nullopt;
   // The header's stamp is wall time, for people; so is this difference.
   const std::int64_t seconds = ::time(nullptr) - row.info->created_ns / 1'000'000'000;
@@ -152,39 +207,58 @@ std::string owner_text(const segment::Listing& listing) {
   return user != nullptr ? user->pw_name : std::to_string(listing.owner);
 }
 
-nlohmann::ordered_json to_json(const LaneRow& row) {
+nlohmann::ordered_json to_json(const Row& row) {
   using Json = nlohmann::ordered_json;
-  const auto& view = row.view;
+  const std::optional<channel::RingView>& view = row.view;
   const auto& info = row.info;
   const auto or_null = [](bool known, auto&& value) { return known ? Json(value()) : Json(); };
   Json json = {{"name", printable(row.listing.name)},
                {"kind", to_string(row.listing.backend)},
                {"where", printable(row.listing.where)},
                {"state", row.state()}};
-  json["capacity_bytes"] = or_null(view.has_value(), [&] { return view->geometry.capacity; });
+  const auto of_view = [&](auto&& get) { return view ? Json(get(*view)) : Json(); };
+  using View = channel::RingView;
+  json["ring"] = of_view([](const View& v) { return channel::to_string(v.shape.form); });
+  json["capacity_bytes"] = of_view([](const View& v) { return v.shape.capacity; });
   json["object_bytes"] = row.listing.object_bytes;
-  json["backlog_bytes"] = or_null(view.has_value(), [&] { return view->backlog_bytes; });
-  json["write_pos"] = or_null(view.has_value(), [&] { return view->write_pos; });
-  json["read_pos"] = or_null(view.has_value(), [&] { return view->read_pos; });
+  json["backlog_bytes"] = of_view([](const View& v) { return v.backlog_bytes; });
+  json["write_pos"] = of_view([](const View& v) { return v.write_pos; });
+  json["read_pos"] = of_view([](const View& v) { return v.read_pos; });
   json["exact"] = view && view->exact;
   json["in_per_s"] = count_or_null(row.in_per_s);
   json["in_bytes_per_s"] = count_or_null(row.in_bytes_per_s);
   json["out_per_s"] = count_or_null(row.out_per_s);
-  json["messages_in"] = or_null(view.has_value(), [&] { return view->committed; });
-  json["bytes_in"] = or_null(view.has_value(), [&] { return view->committed_bytes; });
-  json["messages_out"] = or_null(view.has_value(), [&] { return view->released; });
-  json["redelivered"] = or_null(view.has_value(), [&] { return view->redelivered; });
-  json["full"] = or_null(view.has_value(), [&] { return view->fulls; });
-  json["aborted"] = or_null(view.has_value(), [&] { return view->aborts; });
-  json["producer"] = or_null(view.has_value(), [&] { return end_json(view->producer); });
-  json["consumer"] = or_null(view.has_value(), [&] { return end_json(view->consumer); });
-  json["type_size"] = or_null(view.has_value(), [&] { return view->geometry.type_size; });
-  json["type_fingerprint"] = or_null(
-      view.has_value(), [&] { return fmt::format("{:016x}", view->geometry.type_fingerprint); });
-  json["granule"] = or_null(view.has_value(), [&] { return view->geometry.granule; });
-  json["bell"] = or_null(view.has_value(), [&] {
-    return to_string(static_cast<wait::BellKind>(view->geometry.bell));
+  json["messages_in"] = of_view([](const View& v) { return v.committed; });
+  json["bytes_in"] = of_view([](const View& v) { return v.committed_bytes; });
+  json["messages_out"] = of_view([](const View& v) { return v.released; });
+  json["redelivered"] = of_view([](const View& v) { return v.redelivered; });
+  json["full"] = of_view([](const View& v) { return v.fulls; });
+  json["aborted"] = of_view([](const View& v) { return v.aborts; });
+  json["producer"] = of_view([](const View& v) { return end_json(v.sender()); });
+  json["consumer"] = of_view([](const View& v) { return end_json(v.consumer); });
+  json["places"] = of_view([](const View& v) { return v.shape.senders; });
+  json["senders"] = of_view([](const View& v) {
+    Json senders = Json::array();
+    for (const channel::SenderView& sender : v.senders) senders.push_back(sender_json(sender));
+    return senders;
   });
+  json["large"] = of_view([](const View& v) {
+    return Json{{"open", v.open_messages},
+                {"open_bytes", v.open_bytes},
+                {"completed", v.completed},
+                {"aborted", v.aborted},
+                {"refused", v.faults}};
+  });
+  json["deaths"] = of_view([](const View& v) { return v.deaths; });
+  json["blocked_by"] = or_null(view && view->blocker, [&] {
+    return Json{{"sender", view->blocker->sender}, {"position", view->blocker->position}};
+  });
+  json["pool"] = or_null(view && view->pool, [&] { return pool_json(*view->pool); });
+  json["type_size"] = of_view([](const View& v) { return v.shape.schema.size; });
+  json["type_fingerprint"] =
+      of_view([](const View& v) { return fmt::format("{:016x}", v.shape.schema.fingerprint); });
+  json["granule"] = of_view([](const View& v) { return v.shape.granule; });
+  json["bell"] = of_view([](const View& v) { return to_string(v.shape.bell); });
   json["mode"] = fmt::format("{:04o}", row.listing.mode & 07777);
   json["owner"] = owner_text(row.listing);
   json["sysv_id"] = or_null(row.listing.sysv_id.has_value(), [&] { return *row.listing.sysv_id; });
@@ -198,9 +272,9 @@ nlohmann::ordered_json to_json(const LaneRow& row) {
   return json;
 }
 
-std::string json_document(const std::string& command, const std::vector<LaneRow>& rows) {
+std::string json_document(const std::string& command, const std::vector<Row>& rows) {
   auto channels = nlohmann::ordered_json::array();
-  for (const LaneRow& row : rows) channels.push_back(to_json(row));
+  for (const Row& row : rows) channels.push_back(to_json(row));
   const nlohmann::ordered_json body = {{"schema", 1},
                                        {"command", command},
                                        {"time_ns", monotonic_ns()},

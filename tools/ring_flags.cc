@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "lane_flags.h"
+#include "ring_flags.h"
 
 #include <fmt/format.h>
 #include <grp.h>
@@ -7,6 +7,7 @@
 #include <charconv>
 
 #include "sizes.h"
+#include "slipring/ring/mpsc_layout.h"
 
 namespace slipring::tools {
 namespace {
@@ -53,6 +54,46 @@ Try<segment::Backend> kind(const std::string& text, const std::string& command) 
                command + " NAME --kind posix");
 }
 
+Try<channel::RingForm> form(const RingFlags& flags, const std::string& command) {
+  const bool many = flags.ring == "mpsc";
+  if (!flags.ring.empty() && !many && flags.ring != "spsc" && flags.ring != "lane") {
+    return usage(fmt::format("bad ring '{}' for --ring", printable(flags.ring)),
+                 "known are spsc (one sender) and mpsc (many)", command + " NAME --ring mpsc");
+  }
+  if (!many && !(flags.order.empty() && flags.senders.empty())) {
+    return usage(fmt::format("{} needs --ring mpsc", flags.order.empty() ? "--senders" : "--order"),
+                 "a ring of one sender has one order and one place for it",
+                 command + " NAME --ring mpsc --order producer");
+  }
+  if (!many) return channel::RingForm::lane;
+  if (flags.order.empty() || flags.order == "producer") return channel::RingForm::per_producer;
+  if (flags.order == "total") return channel::RingForm::total;
+  return usage(fmt::format("bad order '{}' for --order", printable(flags.order)),
+               "known are producer (a lane for each) and total (that of claims)",
+               command + " NAME --ring mpsc --order total");
+}
+
+// "4K:64,1M:4"
+Try<pool::PoolSpec> pool_spec(const std::string& text, const std::string& command) {
+  pool::PoolSpec spec;
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    const std::string_view part = rest.substr(0, rest.find(','));
+    rest.remove_prefix(std::min(rest.size(), part.size() + 1));
+    const std::size_t colon = part.find(':');
+    const std::uint64_t bytes = parse_size(std::string(part.substr(0, colon))).value_or(0);
+    const std::string_view times = colon == part.npos ? "" : part.substr(colon + 1);
+    const unsigned long count = number(times, 10).value_or(0);
+    const bool fits = bytes != 0 && pool::class_for(bytes) < pool::kClassCount;
+    if (!fits || count == 0 || count > pool::kMaxBlocksPerClass) {
+      return usage(fmt::format("bad blocks '{}' for --pool", printable(part)),
+                   "blocks are SIZE:COUNT, of 256 bytes to 1M", command + " NAME --pool 64K:32");
+    }
+    spec.with(bytes, static_cast<std::uint32_t>(count));
+  }
+  return spec;
+}
+
 }  // namespace
 
 Globals& globals() noexcept {
@@ -66,13 +107,26 @@ segment::Places places() {
   return places;
 }
 
-void add_lane_flags(CLI::App& app, LaneFlags& flags, bool all) {
-  const std::string group = "A lane that is made";
+void add_ring_flags(CLI::App& app, RingFlags& flags, bool all) {
+  const std::string group = "A ring that is made";
   app.add_option("--kind", flags.kind, "posix (default), sysv or file")
       ->type_name("KIND")
       ->group(group);
-  app.add_option("--capacity", flags.capacity, "a power of two, 4K to 1G (default 256K)")
+  app.add_option("--ring", flags.ring, "spsc (default): one sender; mpsc: many")
+      ->type_name("FORM")
+      ->group(group);
+  app.add_option("--order", flags.order, "of mpsc: producer (default), a lane each; or total")
+      ->type_name("ORDER")
+      ->group(group);
+  app.add_option("--senders", flags.senders, "of mpsc: how many at a time (default 64)")
+      ->type_name("N")
+      ->group(group);
+  app.add_option("--capacity", flags.capacity,
+                 "a power of two, 4K to 1G (default 256K; mpsc: 64K a lane)")
       ->type_name("SIZE")
+      ->group(group);
+  app.add_option("--pool", flags.pool, "blocks for large messages, as in 64K:32 or 4K:64,1M:4")
+      ->type_name("BLOCKS")
       ->group(group);
   if (all) {
     app.add_option("--granule", flags.granule, "records start at multiples: 8 (default), 16, 64")
@@ -126,13 +180,31 @@ Try<std::optional<std::chrono::nanoseconds>> duration_flag(const std::string& te
                fmt::format("{} NAME {} 5ms", command, option));
 }
 
-Try<channel::LaneOptions> lane_options(const LaneFlags& flags, const std::string& command) {
-  channel::LaneOptions options;
+Try<channel::ShmOptions> shm_options(const RingFlags& flags, const std::string& command) {
+  channel::ShmOptions options;
   options.places = places();
   if (!flags.kind.empty()) {
     const auto parsed = kind(flags.kind, command);
     if (!parsed) return tl::unexpected(parsed.error());
     options.kind = *parsed;
+  }
+  const auto ring_form = form(flags, command);
+  if (!ring_form) return tl::unexpected(ring_form.error());
+  options.form = *ring_form;
+  if (options.form == channel::RingForm::per_producer)
+    options.capacity = ring::kDefaultLaneCapacity;
+  if (!flags.senders.empty()) {
+    const auto senders = number(flags.senders, 10);
+    if (!senders || *senders == 0) {
+      return usage(fmt::format("bad number '{}' for --senders", printable(flags.senders)),
+                   "it is how many may send at a time", command + " NAME --ring mpsc --senders 64");
+    }
+    options.senders = static_cast<std::uint32_t>(std::min<unsigned long>(*senders, 1u << 31));
+  }
+  if (!flags.pool.empty()) {
+    const auto pool = pool_spec(flags.pool, command);
+    if (!pool) return tl::unexpected(pool.error());
+    options.pool = *pool;
   }
   const auto capacity = size_flag(flags.capacity, "--capacity", command);
   if (!capacity) return tl::unexpected(capacity.error());
