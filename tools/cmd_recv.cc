@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <memory>
 
+#include "attachments.h"
 #include "commands.h"
 #include "receiving.h"
 #include "ring_flags.h"
@@ -78,6 +79,7 @@ Outcome run_recv(const RecvOptions& opt) {
   auto ring = attach(*selector, *options);
   if (!ring) return failed(ring.error(), subject);
   note_difference(opt.ring, *options, ring->link(), opt.name);
+  const auto enrolled = enroll(ring->link(), channel::End::consumer);
   const auto messages = message_options(ring->link().shape(), *limit);
   auto receiver = channel::MessageReceiver::over(std::move(*ring), messages);
   if (!receiver) return failed(receiver.error(), subject);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "attachments.h"
 #include "commands.h"
 #include "ring_flags.h"
 #include "selector.h"
@@ -113,6 +114,7 @@ Outcome run_send(const SendOptions& opt) {
     if (asked) return failed(Error{Errc::too_large, 0, "lane: claim"}, subject);
     cut->bytes = ring->max_payload();
   }
+  const auto enrolled = enroll(ring->link(), channel::End::producer);
   auto sender = channel::MessageSender::over(std::move(*ring), {{}, *on_full});
   if (!sender) return failed(sender.error(), subject);
   Sending sending(std::move(subject), std::move(*input), std::move(*sender), *on_full,

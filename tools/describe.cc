@@ -183,6 +183,13 @@ std::string describe(const Row& row) {
   }
   text += senders_lines(view);
   text += fmt::format("{} {}\n", label("consumer"), doing(view.consumer, false));
+  if (!row.attached.empty()) {
+    std::string all;
+    for (const manager::RegistryRow& attached : row.attached) {
+      all += (all.empty() ? "" : ", ") + attached_text(attached);
+    }
+    text += fmt::format("{} {}\n", label("registry"), all);
+  }
   text += sum_lines(view);
   if (view.pool) text += pool_line(*view.pool);
   if (row.in_per_s) {

@@ -5,6 +5,7 @@
 #include <grp.h>
 #include <pwd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -40,6 +41,50 @@ std::optional<Look> look_at(const segment::Listing& listing, bool exact) {
   look.row.view = std::move(*view);
   look.mapping = std::move(*segment);
   return look;
+}
+
+// A segment without a name is found through a process that has it open.
+std::optional<Look> look_through(const manager::RegistryRow& attached, bool exact) {
+  auto segment = manager::open_attached(attached, segment::OpenMode::read_only, places());
+  if (!segment) return std::nullopt;
+  Look look;
+  look.row.listing.backend = segment::Backend::memfd;
+  look.row.listing.where =
+      fmt::format("/proc/{}/fd/{}", attached.pid, attached.what.descriptor.value_or(0));
+  look.row.listing.info = segment->info();
+  look.row.listing.object_bytes = segment->info().total_bytes;
+  look.row.listing.owner = ::geteuid();
+  look.row.listing.mode = segment->info().mode;
+  look.row.info = segment->info();
+  auto view = channel::inspect(*segment, exact);
+  if (view) {
+    look.row.view = std::move(*view);
+    look.mapping = std::move(*segment);
+  } else {
+    look.row.error = view.error();
+  }
+  return look;
+}
+
+// Who is attached to each, and the segments that only their users can show.
+void add_attached(std::vector<Look>& looks, bool with_nameless, bool exact) {
+  const auto registry = manager::Registry(places()).look();
+  if (!registry) return;
+  for (const manager::RegistryRow& attached : registry->rows) {
+    const auto same = [&](const Look& look) {
+      return look.row.info && look.row.info->instance == attached.what.instance;
+    };
+    auto found = std::ranges::find_if(looks, same);
+    if (found == looks.end()) {
+      const bool nameless = attached.what.backend == segment::Backend::memfd &&
+                            attached.holder != manager::Holder::dead;
+      auto look = with_nameless && nameless ? look_through(attached, exact) : std::nullopt;
+      if (!look) continue;
+      looks.push_back(std::move(*look));
+      found = std::prev(looks.end());
+    }
+    found->row.attached.push_back(attached);
+  }
 }
 
 double rate(std::uint64_t from, std::uint64_t to, double seconds) {
@@ -142,6 +187,8 @@ Try<std::vector<Row>> look_at_rings(const std::vector<Selector>& selectors,
   }
   std::vector<Look> looks;
   for (const segment::Listing& listing : *listed) {
+    // The registry is where we look things up, and no ring.
+    if (listing.info && listing.info->content == manager::kContentRegistry) continue;
     const bool wanted =
         selectors.empty() || std::ranges::any_of(selectors, [&](const Selector& selector) {
           return matches(selector, listing);
@@ -149,6 +196,7 @@ Try<std::vector<Row>> look_at_rings(const std::vector<Selector>& selectors,
     if (!wanted) continue;
     if (auto look = look_at(listing, exact)) looks.push_back(std::move(*look));
   }
+  add_attached(looks, selectors.empty(), exact);
   if (sample.count() > 0 && !looks.empty()) {
     const std::int64_t from = monotonic_ns();
     nap(sample);
@@ -159,6 +207,16 @@ Try<std::vector<Row>> look_at_rings(const std::vector<Selector>& selectors,
   for (Look& look : looks) rows.push_back(std::move(look.row));
   std::ranges::sort(rows, {}, [](const Row& row) { return label_of(row.listing); });
   return rows;
+}
+
+std::string attached_text(const manager::RegistryRow& row) {
+  std::string text = fmt::format("{}({}) {}", row.command.empty() ? "pid" : printable(row.command),
+                                 row.pid, to_string(row.what.part));
+  if (row.what.form != manager::Form::lane && row.what.part == manager::Part::producer) {
+    text += fmt::format(" #{}", row.what.index);
+  }
+  if (row.holder != manager::Holder::alive) text += fmt::format(":{}", to_string(row.holder));
+  return text;
 }
 
 std::string ring_text(const channel::RingShape& shape) {
@@ -254,6 +312,15 @@ nlohmann::ordered_json to_json(const Row& row) {
     return Json{{"sender", view->blocker->sender}, {"position", view->blocker->position}};
   });
   json["pool"] = or_null(view && view->pool, [&] { return pool_json(*view->pool); });
+  json["attached"] = Json::array();
+  for (const manager::RegistryRow& attached : row.attached) {
+    json["attached"].push_back({{"pid", attached.pid},
+                                {"command", printable(attached.command)},
+                                {"part", to_string(attached.what.part)},
+                                {"index", attached.what.index},
+                                {"holder", to_string(attached.holder)},
+                                {"since_ns", attached.since_ns}});
+  }
   json["type_size"] = of_view([](const View& v) { return v.shape.schema.size; });
   json["type_fingerprint"] =
       of_view([](const View& v) { return fmt::format("{:016x}", v.shape.schema.fingerprint); });

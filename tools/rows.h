@@ -10,6 +10,7 @@
 #include "report.h"
 #include "selector.h"
 #include "slipring/channel/inspect.h"
+#include "slipring/manager/registry.h"
 #include "slipring/segment/segment.h"
 
 namespace slipring::tools {
@@ -23,6 +24,7 @@ struct Row {
   std::optional<double> in_bytes_per_s;
   std::optional<double> out_per_s;
   std::optional<segment::HeaderInfo> info;
+  std::vector<manager::RegistryRow> attached;  ///< As the registry lists it.
 
   /// Of the lane, or what is wrong: "corrupt", "foreign", "stale", "unreadable".
   [[nodiscard]] std::string state() const;
@@ -34,6 +36,8 @@ struct Row {
                                                   std::chrono::nanoseconds sample,
                                                   bool exact = false);
 
+/// "feed(4101) producer", as the registry has it.
+[[nodiscard]] std::string attached_text(const manager::RegistryRow& row);
 /// "lane of 256K", "64 lanes of 64K", "ring of 256K in total order for 64": for create and stat.
 [[nodiscard]] std::string ring_text(const channel::RingShape& shape);
 /// The senders in few words: end_text() of the one that says most, and " +7" for other living ones.

@@ -51,7 +51,7 @@ std::vector<Column> make_columns() {
   };
   add("NAME", false, true, "as send and recv take it",
       [](const Row& row, bool) { return printable(label_of(row.listing)); });
-  add("KIND", false, true, "posix, sysv or file",
+  add("KIND", false, true, "posix, sysv, file or memfd",
       [](const Row& row, bool) { return std::string(to_string(row.listing.backend)); });
   add("RING", false, true, "lane, mpsc (a lane for each sender) or total (in one order)",
       of_view(

@@ -444,6 +444,8 @@ bool TotalConsumer<Access>::space_wanted_seen() noexcept {
     return false;
   // Cleared first: who sets it from now on either finds the told room, or is rung next time.
   Access::store_relaxed(control.space_wanted, 0);
+  // SYNC gate.open (release -> acquire in GateSleeper::park_unless): the room that was told is seen
+  //   by whoever is woken.
   Access::add_release(control.space_seq, 1);
   return true;
 }

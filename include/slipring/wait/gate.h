@@ -54,8 +54,8 @@ class GateSleeper {
     //   what was made room for up to here is seen by ready().
     const std::uint32_t seen = Access::load_acquire(*seq_);
     announce();
-    // SYNC gate.mark (heavy fence <-> light fence in ShmReceiver::open_gate_if_wanted): of our mark
-    // and
+    // SYNC gate.mark (heavy fence <-> light fence in ReceiverState::open_gate_if_wanted): of our
+    // mark and
     //   its room, at least one is seen by the other side.
     Fences<Access>::full();
     if (ready()) return WakeReason::ready;
