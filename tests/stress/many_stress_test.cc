@@ -80,8 +80,7 @@ class ManyStress : public testing::TestWithParam<RingForm> {
     });
   }
   /// Takes what comes within `patience`; true when it was something.
-  static Result<void> drain_some(ShmReceiver& rx, Judge& judge,
-                                 std::chrono::nanoseconds patience) {
+  static Result<void> drain_some(ShmReceiver& rx, Judge& judge, std::chrono::nanoseconds patience) {
     std::array<ring::Record, 64> batch;
     const auto found = rx.peek_many(batch, Deadline::in(patience));
     if (!found) return tl::unexpected(found.error());
