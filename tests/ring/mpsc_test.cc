@@ -298,6 +298,25 @@ TEST_F(Mpsc, ASuccessorOfTheConsumerGoesOnInEveryLane) {
   for (const Joined& one : producers) EXPECT_EQ(next[one.lane], 11u);
 }
 
+// The epoch is everybody's word. A consumer that took one of its values for "nothing new since I
+// came" would find no lane at all, and park.
+TEST_F(Mpsc, ASuccessorOfTheConsumerFindsEveryLaneWhateverTheEpochSays) {
+  make(2);
+  auto joined = join(parts());
+  ASSERT_THAT(joined, Succeeds());
+  ASSERT_TRUE(send(joined->producer, 5));
+  for (const std::uint64_t epoch : {~std::uint64_t{0}, std::uint64_t{0}, std::uint64_t{1} << 63}) {
+    NativeAccess::store_release(parts().consumer().epoch, epoch);
+    auto successor = MpscConsumer<>::attach(bytes(), Predecessor::dead);
+    ASSERT_THAT(successor, Succeeds());
+    EXPECT_EQ(successor->attached_lanes(), 1u) << epoch;
+    EXPECT_TRUE(successor->has_record()) << epoch;
+    const auto record = successor->try_peek();
+    ASSERT_THAT(record, Succeeds()) << epoch;
+    EXPECT_EQ(value_of(*record), 5u);
+  }
+}
+
 TEST_F(Mpsc, ProducersMayBeKilledAtAnyTimeAndNothingCommittedIsLost) {
   test::Watchdog watchdog(120, "mpsc kills");
   make(4);

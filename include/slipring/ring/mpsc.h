@@ -144,7 +144,8 @@ class MpscConsumer {
         tuning_(tuning),
         slots_(geometry.lanes),
         refused_(geometry.lanes) {}
-  void look_for_joins(Predecessor before);
+  void look_for_joins();
+  void attach_lanes(Predecessor before);
   [[nodiscard]] bool is_due(const Member& member) const noexcept;
   [[nodiscard]] Result<MpscRecord> take_from(Member& member) noexcept;
 
@@ -155,7 +156,7 @@ class MpscConsumer {
   std::vector<LaneConsumer<Access>*> slots_;
   std::size_t current_ = 0;  // the member being visited
   std::uint64_t visit_left_ = kVisitBytes;
-  std::uint64_t seen_epoch_ = ~std::uint64_t{0};
+  std::uint64_t seen_epoch_ = 0;
   std::uint32_t sweep_ = 0;
   std::uint32_t poisoned_ = 0;
   std::vector<bool> refused_;     // lanes that could not be attached

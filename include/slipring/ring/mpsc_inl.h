@@ -68,16 +68,24 @@ Result<MpscConsumer<Access>> MpscConsumer<Access>::attach(std::span<std::byte> a
   const auto geometry = load_mpsc_geometry<Access>(area);
   if (!geometry) return tl::unexpected(geometry.error());
   MpscConsumer consumer(*geometry, MpscParts(area, *geometry), tuning);
-  consumer.look_for_joins(before);
+  // SYNC mpsc.join (acquire <- release in announce_join): the roles taken before it are visible.
+  consumer.seen_epoch_ = Access::load_acquire(consumer.parts_.consumer().epoch);
+  // TRUST: every lane is looked at, whatever number a producer left there.
+  consumer.attach_lanes(before);
   return consumer;
 }
 
 template <typename Access>
-void MpscConsumer<Access>::look_for_joins(Predecessor before) {
-  // SYNC mpsc.join (acquire <- release in announce_join): the roles taken before it are visible.
+void MpscConsumer<Access>::look_for_joins() {
+  // SYNC mpsc.join (acquire <- release in announce_join): as in attach.
   const std::uint64_t epoch = Access::load_acquire(parts_.consumer().epoch);
   if (epoch == seen_epoch_) return;
   seen_epoch_ = epoch;
+  attach_lanes(Predecessor::none);
+}
+
+template <typename Access>
+void MpscConsumer<Access>::attach_lanes(Predecessor before) {
   for (std::uint32_t i = 0; i < parts_.lanes(); ++i) {
     if (slots_[i] != nullptr || refused_[i]) continue;
     // SYNC role.take (acquire <- release in leave_role): only whether anybody ever came.
@@ -131,7 +139,7 @@ Result<MpscRecord> MpscConsumer<Access>::try_peek() noexcept {
     auto found = take_from(members_[current_]);
     if (found || found.error().code == Errc::corrupt) return found;
   }
-  look_for_joins(Predecessor::none);
+  look_for_joins();
   if (unreported_ != 0) [[unlikely]]
     return try_peek();
   ++sweep_;
@@ -161,7 +169,7 @@ bool MpscConsumer<Access>::release(const MpscRecord& record) noexcept {
 
 template <typename Access>
 bool MpscConsumer<Access>::has_record() noexcept {
-  look_for_joins(Predecessor::none);
+  look_for_joins();
   bool found = unreported_ != 0;
   for (Member& member : members_) {
     if (member.poisoned || !member.lane.has_record()) continue;
