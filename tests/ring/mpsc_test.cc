@@ -182,6 +182,26 @@ TEST_F(Mpsc, ABusyLaneLeavesRoomForTheOthers) {
   }
 }
 
+TEST_F(Mpsc, AVisitIsAsLongWhenRecordsAreReleasedTwice) {
+  make(2);
+  Joined busy = std::move(*join(parts()));
+  Joined other = std::move(*join(parts()));
+  ASSERT_TRUE(send(busy.producer, 1, 504));
+  ASSERT_THAT(consumer_->try_peek(), Succeeds());  // the visit has begun
+  ASSERT_TRUE(send(other.producer, 2));
+  std::uint64_t visited_bytes = 0;
+  for (;;) {
+    ASSERT_TRUE(send(busy.producer, 1, 504));
+    const auto record = consumer_->try_peek();
+    ASSERT_THAT(record, Succeeds());
+    if (value_of(*record) == 2) break;
+    visited_bytes += 512;
+    consumer_->release(*record);
+    EXPECT_FALSE(consumer_->release(*record)) << "nothing more to tell";
+  }
+  EXPECT_EQ(visited_bytes, MpscConsumer<>::kVisitBytes);
+}
+
 TEST_F(Mpsc, ALyingLaneIsReportedOnceAndTouchesNoOther) {
   make(3);
   auto liar = join(parts());

@@ -110,8 +110,8 @@ class MpscConsumer {
   /// Errors: empty    nothing is committed in any lane,
   ///         corrupt  a lane broke the format; once for each such lane, the others go on.
   [[nodiscard]] Result<MpscRecord> try_peek() noexcept;
-  /// Gives the record and all older ones of its lane back. True when read_pos was told, so that the
-  /// lane's producer may be rung.
+  /// Gives the record and all older ones of its lane back. Releasing twice changes nothing. True
+  /// when read_pos was told, so that the lane's producer may be rung.
   bool release(const MpscRecord& record) noexcept;
 
   /// True when try_peek would not say `empty`. Looks at every lane and at new ones: for the moment

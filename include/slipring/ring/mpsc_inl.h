@@ -163,8 +163,12 @@ Result<MpscRecord> MpscConsumer<Access>::try_peek() noexcept {
 template <typename Access>
 bool MpscConsumer<Access>::release(const MpscRecord& record) noexcept {
   if (record.lane >= slots_.size() || slots_[record.lane] == nullptr) return false;
-  visit_left_ -= std::min(visit_left_, record.record.payload.size() + kWordBytes);
-  return slots_[record.lane]->release(record.record);
+  LaneConsumer<Access>& lane = *slots_[record.lane];
+  const std::uint64_t before = lane.read_pos();
+  const bool told = lane.release(record.record);
+  // What was given back, not what was asked for: a second release shortens nobody's visit.
+  visit_left_ -= std::min(visit_left_, lane.read_pos() - before);
+  return told;
 }
 
 template <typename Access>
