@@ -101,6 +101,27 @@ TEST(TotalReap, TouchesNothingOfTheLiving) {
   EXPECT_EQ(ring.snapshot(), before);
 }
 
+// Whoever writes another holder into the role whenever we look could lead us on for ever.
+TEST(TotalReap, EndsInBoundedLooksWhenTheEntryChangesHandsAtEachOfThem) {
+  const TestTotal ring;
+  auto producer = *ring.producer();
+  ASSERT_THAT(producer.try_claim(8), Succeeds());
+  auto& role = ring.owner(producer.slot().index).role;
+  TraceAccess::clear();
+  TraceAccess::keeps_trace = false;
+  TraceAccess::before_access = [&](std::uint64_t) {
+    RoleWord next = RoleWord::decode(Native::load_acquire(role));
+    next.generation = (next.generation + 1) & 0xffffff;
+    Native::store_release(role, next.encode());
+  };
+  EXPECT_THAT(reap<TraceAccess>(ring.area(), producer.slot().index), FailsWith(Errc::in_use));
+  TraceAccess::before_access = nullptr;
+  TraceAccess::keeps_trace = true;
+  EXPECT_LE(TraceAccess::count, 8 + kMaxLooks * std::uint64_t{20});
+  EXPECT_GE(TraceAccess::count, std::uint64_t{kMaxLooks}) << "not at the first change";
+  EXPECT_EQ(ring.look_at(0).state, RecordState::claimed);
+}
+
 TEST(TotalReap, TouchesNothingOfTheStopped) {
   const test::Watchdog watchdog(20, "stopped claimer");
   const TestTotal ring;

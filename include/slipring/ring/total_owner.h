@@ -40,7 +40,7 @@ template <typename Access = NativeAccess>
 /// also beside a successor in the same entry.
 /// Pass `watch`, one per entry, to make repeated looks cheap.
 /// Progress: wait-free: at most two laps of descriptors; a bounded number of system calls.
-/// Errors: in_use            the holder is not proved dead,
+/// Errors: in_use            the holder is not proved dead, or another at each of kMaxLooks looks,
 ///         invalid_argument  no such owner,
 ///         corrupt           descriptors that no producer stores,
 ///         bad_format        as load_total_geometry.
@@ -61,18 +61,18 @@ Result<std::size_t> reap(std::span<std::byte> area, std::uint32_t owner,
   const RoleRef role = ring.owner_role(owner);
   // SYNC role.take (acquire <- release in leave_role): who left resolved its claims before.
   std::uint64_t holder = Access::load_acquire(role.word);
-  for (;;) {
+  for (int looks = 0; looks < kMaxLooks; ++looks) {
     if (RoleWord::decode(holder).state != RoleWord::State::held) return 0;
     const RoleWatch::Peer verdict = watch.look<Access>(role);
     // The verdict is about the word that the watch saw: ours, if it is there before and after.
     const std::uint64_t after = Access::load_acquire(role.word);
     if (after == holder) {
       if (verdict != RoleWatch::Peer::dead) return fail(Errc::in_use, 0, "total: owner is alive");
-      break;
+      return resolve_claims<Access>(ring, owner, holder);
     }
     holder = after;  // it changed hands while we looked
   }
-  return resolve_claims<Access>(ring, owner, holder);
+  return fail(Errc::in_use, 0, "total: owner changes hands");
 }
 
 template <typename Access>
