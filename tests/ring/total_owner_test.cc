@@ -34,6 +34,23 @@ TEST(TotalOwner, TakesEachEntryOnceAndSaysWhenAllAreHeld) {
   EXPECT_EQ(again->generation, slots[2].generation + 1);
 }
 
+// Read anew at each entry, a geometry that changes meanwhile would decide what an index means.
+TEST(TotalOwner, TakesAnEntryByTheGeometryOfTheFirstLook) {
+  const TestTotal ring;
+  ASSERT_THAT(take_owner(ring.area()), Succeeds());
+  const auto trace = TraceAccess::record([&] {
+    TraceAccess::before_access = [&](std::uint64_t index) {
+      if (index == 7) Native::store_release(ring.control().magic, 0);  // behind all words of it
+    };
+    EXPECT_THAT(take_owner<TraceAccess>(ring.area()), Succeeds());
+  });
+  TraceAccess::before_access = nullptr;
+  const auto of_geometry = [&](const test::TracedAccess& access) {
+    return access.within(ring.area().data(), offsetof(TotalControl, role));
+  };
+  EXPECT_EQ(std::count_if(trace.begin(), trace.end(), of_geometry), 7);
+}
+
 TEST(TotalOwner, HasRoomForAsManyAsADescriptorCanName) {
   const TestTotal ring(TestTotal::small(kMaxOwners));
   OwnerSlot last;
