@@ -170,6 +170,7 @@ class Run {
       return false;
     }
     reported_ = 0;
+    visit_bytes_ = 0;
     may_repeat_ = before == Predecessor::dead;
     kept_.reset();
     const bool lied_to = mode_ == OracleAccess::Mode::free || lies != OracleAccess::lies();
