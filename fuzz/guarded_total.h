@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "dead_holder.h"
 #include "guarded_area.h"
 #include "slipring/ring/total.h"
 
@@ -67,15 +68,6 @@ class GuardedTotal {
  private:
   GuardedArea area_{geometry().area_bytes()};
 };
-
-/// Makes the holder of a role one whose death is proved, by the same facts on every machine: its
-/// token is of another boot.
-inline void kill_holder(const RoleRef& role, std::uint32_t generation) noexcept {
-  ProcessToken token = self_token();
-  token.boot_low ^= 1;
-  token.generation = generation;
-  store_token<NativeAccess>(role.token, token);
-}
 
 /// What became of each claim, in the order of claims. Says what a consumer has to see, as long as
 /// nobody lies.

@@ -235,8 +235,111 @@ def total_producer():
                                  .do(reap, detail=1, rest=30, lies=lie_xor(0, 1)).do(room, LINE))
 
 
+def pool():
+    claim, lend, hold, invented, release, reclaim, peer_sends, peer_receives = 0, 1, 2, 3, 4, 5, 6, 7
+    peer_ends, reap, reap_all, orphans, audit, again, poke, nonsense = 8, 9, 10, 11, 12, 13, 14, 15
+    lied_to, small = 4, u16(100)
+    second, keeps, to_us, to_itself = 1, 2, 4, 8          # peer_sends
+    gives_back, keeps_letter, leaves = 2, 4, 2            # peer_receives, peer_ends
+    dies, a_letter, to_somebody = 1, 1, 2                 # again, reclaim, lend
+    list_head, table, people, header, tiny = 0, 1, 2, 3, 4  # poke
+
+    def scene(setup=0, cached=16, rest=NO_LIE):
+        return Scene(SPARSE | setup | cached << 3, rest)
+
+    def reference(tag=0xb10c, size_class=0, index=0, generation=1, offset=0, length=8):
+        return u16(tag) + bytes([size_class, 0]) + index.to_bytes(4, "little") + u64(generation) + \
+            offset.to_bytes(4, "little") + length.to_bytes(4, "little")
+
+    yield "round_trip", (scene().do(claim, small).do(lend, 0, small).do(peer_receives, 0)
+                         .do(peer_receives, 0, detail=gives_back).do(peer_sends, u16(3000)).do(hold, 0)
+                         .do(release, 0).do(audit))
+    yield "from_the_cache", (scene().do(claim, small).do(claim, small).do(reclaim, 0).do(reclaim, 0)
+                             .repeat(3, claim, small).do(audit))
+    yield "without_a_cache", (scene(cached=0).repeat(3, claim, small).repeat(3, reclaim, 0)
+                              .repeat(3, claim, small).do(reclaim, 1).do(again).do(audit))
+    yield "dry", (scene().repeat(11, claim, small).do(claim, u16(4000)).do(claim, u16(4097))
+                  .repeat(4, reclaim, 1).do(claim, small).do(audit))
+    bent = scene().repeat(2, peer_sends, small).do(peer_sends, small, detail=second | to_itself)
+    for field, value in ((1, u16(7)), (2, 1), (2, 200), (3, u64(5)[:4]), (4, 1), (5, u64(200)[:4]),
+                         (6, u64(300)[:4]), (7, 1)):
+        bent.do(hold, 0, value, detail=field)
+    yield "bent_letters", bent.do(hold, 2).do(hold, 0, detail=8).repeat(2, hold, 0).do(audit)
+    yield "invented_references", (scene().do(peer_sends, small).do(invented, reference())
+                                  .do(invented, reference(tag=1)).do(invented, reference(size_class=13))
+                                  .do(invented, reference(index=5)).do(invented, reference(index=1 << 31))
+                                  .do(invented, reference(offset=256, length=1))
+                                  .do(invented, reference(offset=(1 << 32) - 1, length=2))
+                                  .do(invented, reference(generation=1 << 63)).do(invented, bytes(24)))
+    yield "lends_a_part", (scene().do(claim, small).do(lend, 0, u16(50), u16(50), detail=1)
+                           .do(claim, small).do(lend, 0, u16(200), u16(100), detail=1)
+                           .do(lend, 0, u16(9), detail=to_somebody | 15 << 2 & 12).do(reclaim, 0, detail=a_letter)
+                           .do(peer_receives, 0).do(audit))
+    yield "to_one_alone", (scene().do(claim, small).do(lend, 0, small, detail=to_somebody | 1 << 2)
+                           .do(peer_receives, 0, detail=second).do(peer_receives, 0)
+                           .do(peer_sends, small, detail=to_us).do(hold, 0).do(release, 0))
+    yield "reaped", (scene().do(peer_sends, small, detail=keeps).do(peer_sends, small).do(claim, small)
+                     .do(lend, 0, small).do(peer_receives, 0, detail=keeps_letter).do(reap, detail=1)
+                     .do(peer_ends).do(reap, detail=1).do(reap, detail=1).do(reap, detail=9)
+                     .do(reap, detail=3).do(hold, 0).do(hold, 0).do(orphans).do(audit))
+    yield "reaped_with_a_list", (scene().do(peer_sends, small).do(peer_sends, small).do(claim, small)
+                                 .do(lend, 0, small).do(hold, 0).do(peer_receives, 0, detail=second)
+                                 .do(peer_ends).do(peer_ends, detail=second).do(reap_all).do(audit)
+                                 .do(peer_ends).do(orphans).do(audit))
+    yield "left_with_blocks", (scene().do(claim, small).do(peer_sends, small).do(hold, 0).do(claim, small)
+                               .do(lend, 0, small).do(again).do(audit).do(orphans).do(audit))
+    yield "inherited", (scene().do(claim, small).do(claim, u16(1000)).do(lend, 0, small)
+                        .do(again, detail=dies).do(claim, small).do(again, detail=dies).do(audit)
+                        .do(claim, small).do(peer_ends).do(again, detail=dies | 2).do(audit))
+    yield "orphans", (scene().do(peer_sends, small).do(peer_sends, u16(4000)).do(peer_ends, detail=leaves)
+                      .do(hold, 0).do(peer_sends, small, detail=second)
+                      .do(peer_ends, detail=second | leaves).do(release, 0).do(invented, reference(index=4))
+                      .do(orphans).do(audit))
+    yield "nobody_has_the_letter", (scene().do(peer_sends, small).do(peer_receives, 0, detail=second)
+                                    .do(peer_ends, detail=leaves).do(orphans)
+                                    .do(peer_ends, detail=second | leaves).do(orphans).do(audit))
+    yield "forgotten_letters", (scene().do(peer_sends, small).do(peer_receives, 0, detail=keeps_letter)
+                                .do(peer_ends, detail=leaves).do(reap_all).do(peer_ends).do(orphans))
+    yield "circle_in_the_list", (scene().do(claim, small).do(poke, 0, 1, detail=list_head | tiny)
+                                 .do(poke, 1, 1, detail=table | tiny).repeat(6, claim, small).do(audit))
+    yield "ids_out_of_range", (scene().do(poke, 0, u64(0xffffff), detail=list_head).do(claim, small)
+                               .do(poke, 3, 200, detail=table | tiny).do(poke, 0, 2, detail=list_head | tiny)
+                               .repeat(2, claim, small).do(audit))
+    yield "lists_lost", (scene(cached=0).do(poke, 0, 0, detail=list_head | tiny).repeat(3, claim, small)
+                         .do(reclaim, 0).repeat(2, claim, small).do(audit))
+    yield "odd_words", (scene().do(poke, 0, u64(7), detail=table).do(poke, 2, u64(1 << 27 | 4094 << 3 | 1), detail=table)
+                        .do(poke, 4, u64(1 << 27 | 2 << 15), detail=table).repeat(6, claim, small)
+                        .do(audit).do(reap_all).do(orphans).do(again).do(audit))
+    yield "freed_under_its_user", (scene().do(claim, small).do(poke, 0, u64(2 << 27), detail=table)
+                                   .do(lend, 0, small).do(peer_sends, small).do(hold, 0)
+                                   .do(poke, 0, u64(2 << 27 | 4 << 15 | 1), detail=table).do(release, 0).do(reclaim, 0))
+    yield "role_lied", (scene().do(poke, 0, u64(3), detail=people).do(reap, detail=1).do(reap_all)
+                        .do(poke, 32, u64(3), detail=people).do(again).do(audit))
+    yield "retired_between_two_looks", (scene().do(reap, detail=1, rest=1, lies=lie_word(3))
+                                        .do(reap, detail=2, rest=1, lies=lie_word(2)))
+    other_hands = (lie_add(5, 1) + bytes([17])) * 140
+    yield "reaps_what_changes_hands", scene().do(reap, detail=1, rest=1 + 1 + 18, lies=other_hands)
+    yield "held_under_us", (scene().do(peer_sends, small).do(hold, 0, rest=1, lies=lie_xor(0, 1))
+                            .do(peer_sends, small).do(hold, 1, rest=1, lies=lie_xor(4, 8)).repeat(2, hold, 0))
+    settles = b"".join(lie_xor(2, 0x80 >> i % 2) for i in range(70))
+    yield "word_does_not_settle", (scene().do(claim, small).do(lend, 0, small)
+                                   .do(reclaim, 0, detail=a_letter, rest=1, lies=settles).do(audit))
+    contended = b"".join(lie_add(3, 1) + b"\0" for _ in range(70))
+    yield "list_contended", (scene(cached=0).do(claim, small, rest=2, lies=contended)
+                             .do(reclaim, 0, rest=3, lies=contended).do(claim, small))
+    yield "nonsense_given_back", (scene().do(nonsense, reference()).do(nonsense, reference(), detail=2)
+                                  .do(claim, small).do(nonsense, reference(), detail=1).do(peer_sends, small)
+                                  .do(hold, 0).do(nonsense, reference(), detail=3)
+                                  .do(nonsense, reference(index=4, generation=9), detail=3))
+    yield "header_spoiled", (scene().do(poke, 1, u64(5), detail=header).do(audit).do(claim, small).do(again))
+    yield "lied_to_from_the_start", scene(lied_to, rest=4).do(claim, small)
+    yield "joins_among_lies", (scene(lied_to, rest=30).do(peer_sends, small).do(hold, 0).do(claim, small)
+                               .do(again, detail=dies | 2, rest=70, lies=lie_xor(3, 1)).do(audit))
+
+
 TARGETS = {
     "mpsc_consumer": mpsc_consumer,
+    "pool": pool,
     "total_consumer": total_consumer,
     "total_producer": total_producer,
 }
