@@ -278,6 +278,8 @@ def pool():
     yield "to_one_alone", (scene().do(claim, small).do(lend, 0, small, detail=to_somebody | 1 << 2)
                            .do(peer_receives, 0, detail=second).do(peer_receives, 0)
                            .do(peer_sends, small, detail=to_us).do(hold, 0).do(release, 0))
+    yield "addressee_left", (scene().do(claim, small).do(peer_ends, detail=leaves)
+                             .do(lend, 0, small, detail=to_somebody | 1 << 2).do(audit).do(again).do(audit))
     yield "reaped", (scene().do(peer_sends, small, detail=keeps).do(peer_sends, small).do(claim, small)
                      .do(lend, 0, small).do(peer_receives, 0, detail=keeps_letter).do(reap, detail=1)
                      .do(peer_ends).do(reap, detail=1).do(reap, detail=1).do(reap, detail=9)
