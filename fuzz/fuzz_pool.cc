@@ -6,6 +6,7 @@
 
 #include "depth.h"
 #include "guarded_pool.h"
+#include "pool_peer.h"
 #include "slipring/pool/free_list.h"
 #include "support/oracle_access.h"
 
@@ -27,7 +28,6 @@ using pool::PoolAudit;
 using pool::ReapPlan;
 using test::OracleAccess;
 using Pool = pool::BlockPool<OracleAccess>;
-using SoundPool = pool::BlockPool<>;
 using As = PoolActing::As;
 
 const Depth kClaimed{"block claimed"};
@@ -73,31 +73,12 @@ constexpr std::uint64_t kLoadsToLeave = loads_to_resolve(10) + 3 * kMostCached *
 constexpr std::uint64_t kLoadsToReap = 1 + kLoadsToTakeRole + loads_to_resolve(10);
 constexpr std::uint64_t kLoadsToAudit = kLoadsOfGeometry + 10 * 4 + kParticipants * 9;
 
-/// A participant that keeps to the protocol and hears no lies.
-struct SoundPeer {
-  Mortal<SoundPool> pool;
-  std::vector<Block> blocks;
-  std::vector<BlockView> views;
-};
-
-/// The element that a byte of the input picks. The vector is not empty.
-template <typename T>
-std::size_t pick(const std::vector<T>& from) {
-  return OracleAccess::next_byte() % from.size();
-}
-template <typename T>
-T take_out(std::vector<T>& from, std::size_t at) {
-  T one = from[at];
-  from.erase(from.begin() + static_cast<std::ptrdiff_t>(at));
-  return one;
-}
-
 class Run {
  public:
   Run(const GuardedPool& memory, OracleAccess::Mode mode, std::uint32_t cached)
       : memory_(memory), mode_(mode), cached_(cached) {
     pool_acting = {};
-    for (SoundPeer& peer : peers_) come(peer);
+    for (SoundPeer& peer : peers_) peer.come();
   }
   ~Run() {
     OracleAccess::switch_to(OracleAccess::Mode::honest);  // the end is no part of the input
@@ -127,6 +108,7 @@ class Run {
            "attach: a pool beyond its area");
     pool_.come(std::move(*pool));
     if (!is_ours) return pool_.die();  // lies that agree with each other: another pool
+    hide_holder(memory_.role(pool_->id()));
     pool_acting = {As::user, pool_->id(), kNobody};
     kInherited.reached_if(memory_.dead_participants() < dead);
   }
@@ -143,9 +125,9 @@ class Run {
       case 3: hold(invented_reference()); break;
       case 4: release(); break;
       case 5: reclaim((detail & 1) != 0); break;
-      case 6: peer_sends(peers_[detail & 1], detail); break;
-      case 7: peer_receives(peers_[detail & 1], detail); break;
-      case 8: peer_ends(peers_[detail & 1], detail); break;
+      case 6: peers_[detail & 1].send(detail, pool_->id()); break;
+      case 7: peers_[detail & 1].receive(detail); break;
+      case 8: peers_[detail & 1].end((detail & 2) != 0); break;
       case 9: reap(detail); break;
       case 10: reap_all(); break;
       case 11: free_orphans(); break;
@@ -169,7 +151,6 @@ class Run {
     return {false, letters_};
   }
 
-  // ----------------------------------------------------------------------- the one under test
   void claim(std::size_t size) {
     pool::ParticipantEntry& mine = memory_.participant(pool_->id());
     const std::uint64_t scans = NativeAccess::load_relaxed(mine.scans);
@@ -228,7 +209,7 @@ class Run {
     expect(memory_.word(*ref) == BlockWord{BlockState::lent, pool_->id(), to, ref->generation},
            "lent: the word says otherwise");
     expect(ref->offset == offset && ref->length == length, "lent: other bytes");
-    blocks_.erase(blocks_.begin() + static_cast<std::ptrdiff_t>(at));
+    (void)take_out(blocks_, at);
     letters_.push_back(*ref);
     kLent.reached();
   }
@@ -248,8 +229,7 @@ class Run {
       case 7: ref.reserved = OracleAccess::next_byte(); break;
       default: break;
     }
-    if (hold(ref) && (detail & 8) == 0)
-      letters_.erase(letters_.begin() + static_cast<std::ptrdiff_t>(at));
+    if (hold(ref) && (detail & 8) == 0) (void)take_out(letters_, at);
   }
   static BlockRef invented_reference() {
     BlockRef ref;
@@ -432,63 +412,11 @@ class Run {
     pool_.leave();
   }
 
-  // -------------------------------------------------------------------------------- the others
-  void come(SoundPeer& peer) {
-    auto pool = SoundPool::attach(memory_.bytes(), cached_);
-    if (pool) peer.pool.come(std::move(*pool));
-  }
-  void peer_sends(SoundPeer& peer, std::uint8_t detail) {
-    if (!peer.pool) return come(peer);
-    const auto block = peer.pool->claim(OracleAccess::next_word<std::uint16_t>() % 4200);
-    if (!block) return;
-    stamp(block->bytes, block->ref.index);
-    if ((detail & 2) != 0) {
-      peer.blocks.push_back(*block);
-      return;
-    }
-    const auto to = (detail & 4) != 0 ? pool_->id() : (detail & 8) != 0 ? peer.pool->id() : kNobody;
-    if (const auto ref = peer.pool->lend(*block, block->ref.length, 0, to))
-      letters_.push_back(*ref);
-  }
-  void peer_receives(SoundPeer& peer, std::uint8_t detail) {
-    if (!peer.pool) return come(peer);
-    if ((detail & 2) != 0) {
-      if (!peer.views.empty()) (void)peer.pool->release(take_out(peer.views, pick(peer.views)));
-      if (!peer.blocks.empty()) (void)peer.pool->reclaim(take_out(peer.blocks, 0).ref);
-      return;
-    }
-    if (letters_.empty()) return;
-    const std::size_t at = pick(letters_);
-    const auto view = peer.pool->hold(letters_[at]);
-    if (!view) return;
-    if ((detail & 4) == 0) letters_.erase(letters_.begin() + static_cast<std::ptrdiff_t>(at));
-    peer.views.push_back(*view);
-  }
-  void peer_ends(SoundPeer& peer, std::uint8_t detail) {
-    if (!peer.pool) return come(peer);
-    if ((detail & 2) != 0) {
-      peer.pool.leave();
-    } else {
-      const ParticipantId id = peer.pool->id();
-      peer.pool.die();
-      kill_holder(memory_.role(id));
-    }
-    peer.blocks.clear();
-    peer.views.clear();
-  }
-
-  // ------------------------------------------------------------------------------- book keeping
+  /// Does somebody claim or hold that block, by our own books?
   [[nodiscard]] bool is_in_hand(const BlockRef& ref) const {
-    const auto is_it = [&](const auto& one) {
-      return one.ref.size_class == ref.size_class && one.ref.index == ref.index;
-    };
-    const auto in_any = [&](const auto& hands) {
-      return std::any_of(hands.begin(), hands.end(), is_it);
-    };
-    return in_any(blocks_) || in_any(views_) ||
-           std::any_of(peers_.begin(), peers_.end(), [&](const SoundPeer& peer) {
-             return in_any(peer.blocks) || in_any(peer.views);
-           });
+    return has_block(blocks_, ref) || has_block(views_, ref) ||
+           std::any_of(peers_.begin(), peers_.end(),
+                       [&](const SoundPeer& peer) { return peer.has_in_hand(ref); });
   }
   /// A reaper may have freed what a letter names.
   void forget_what_changed() {
@@ -515,10 +443,11 @@ class Run {
   OracleAccess::Mode mode_;
   std::uint32_t cached_;
   Mortal<Pool> pool_;
-  std::array<SoundPeer, 2> peers_;
   std::vector<Block> blocks_;      // claimed by the one under test
   std::vector<BlockView> views_;   // held by it
-  std::vector<BlockRef> letters_;  // on their way
+  std::vector<BlockRef> letters_;  // on their way, in no order
+  std::array<SoundPeer, 2> peers_{SoundPeer{memory_, letters_, cached_},
+                                  SoundPeer{memory_, letters_, cached_}};
   std::uint64_t lies_before_ = 0;
   bool given_back_ = false;
   bool spoiled_ = false;

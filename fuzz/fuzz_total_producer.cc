@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <unistd.h>
-
 #include <array>
 #include <optional>
 #include <vector>
@@ -8,6 +6,7 @@
 #include "depth.h"
 #include "guarded_total.h"
 #include "support/oracle_access.h"
+#include "total_rules.h"
 
 // A ring of total order whose other producers and consumer lie in every load, and in the outcome of
 // every swap. The producer must claim inside the ring, store into what it claimed and its own
@@ -21,10 +20,9 @@ namespace {
 
 using ring::Descriptor;
 using ring::kTotalGranule;
-using ring::OwnerSlot;
 using ring::RecordState;
 using test::OracleAccess;
-using test::Rights;
+using As = TotalActing::As;
 using Producer = ring::TotalProducer<OracleAccess>;
 
 const Depth kCommitted{"record committed"};
@@ -54,116 +52,16 @@ constexpr std::uint64_t kLoadsToResolve = 1 + 4 * kGranules;
 constexpr std::uint64_t kLoadsToReap = 7 + 1 + kMaxLooks * kLoadsToLook + kLoadsToResolve;
 constexpr std::uint64_t kLoadsToTakeRole = 1 + kMaxLooks * (kLoadsToLook + 1);
 
-/// Who acts, and what it may therefore do.
-struct Acting {
-  enum class As : std::uint8_t { producer, sender, reaper, taker, leaver };
-  As as = As::producer;
-  OwnerSlot slot;           // of the producer, whoever acts
-  std::uint32_t owner = 0;  // of whom claims are resolved
-  bool has_claim = false;
-  std::uint64_t claim_pos = 0;
-  std::uint64_t claim_end = 0;
-};
-Acting acting;
-const GuardedTotal* the_ring = nullptr;
-
-/// True when `at`, an offset of the data area, is room that we claimed and did not resolve.
-bool is_claimed(std::size_t at) {
-  if (acting.as == Acting::As::producer) {
-    const std::size_t first = acting.claim_pos % kTotalCapacity;
-    return acting.has_claim && at >= first && at - first < acting.claim_end - acting.claim_pos;
-  }
-  if (acting.as != Acting::As::sender) return false;
-  // Claim and commit are one call: the descriptors say what it claimed.
-  for (std::uint64_t pos = 0; pos < kTotalCapacity; pos += kTotalGranule) {
-    const Descriptor desc = the_ring->descriptor(pos);
-    if (desc.state != RecordState::claimed || desc.owner_id != acting.slot.index + 1) continue;
-    if (at >= pos && at - pos < desc.granules * kTotalGranule) return true;
-  }
-  return false;
-}
-
-Rights rights_in_entry(std::size_t index, std::size_t at) {
-  using Owner = ring::TotalOwner;
-  const bool is_role = at < 8;
-  const bool is_token = at >= offsetof(Owner, token);
-  const bool is_counter = at >= offsetof(Owner, messages) && at < offsetof(Owner, rings) + 8;
-  switch (acting.as) {
-    case Acting::As::producer:
-    case Acting::As::sender:
-      return is_counter && index == acting.slot.index ? Rights::read_write : Rights::read_only;
-    case Acting::As::taker:
-      if (is_role) return Rights::by_swap;
-      return is_token ? Rights::read_write : Rights::read_only;
-    case Acting::As::leaver:
-      return is_role && index == acting.slot.index ? Rights::read_write : Rights::read_only;
-    case Acting::As::reaper: return Rights::read_only;
-  }
-  return Rights::read_only;
-}
-
-Rights rights_at(std::size_t offset) {
-  using Control = ring::TotalControl;
-  const ring::TotalGeometry geometry = GuardedTotal::geometry();
-  if (offset >= geometry.data_offset()) {
-    return is_claimed(offset - geometry.data_offset()) ? Rights::read_write : Rights::read_only;
-  }
-  if (offset >= geometry.desc_offset()) {
-    const std::size_t at = (offset - geometry.desc_offset()) / 8 * kTotalGranule;
-    const bool ours = acting.as == Acting::As::producer
-                          ? acting.has_claim && at == acting.claim_pos % kTotalCapacity
-                          : is_claimed(at);
-    return ours ? Rights::read_write : Rights::by_swap;
-  }
-  if (offset >= geometry.owners_offset()) {
-    const std::size_t in_table = offset - geometry.owners_offset();
-    return rights_in_entry(in_table / sizeof(ring::TotalOwner),
-                           in_table % sizeof(ring::TotalOwner));
-  }
-  const auto is_word = [&](std::size_t at, std::size_t size) {
-    return offset >= at && offset < at + size;
-  };
-  const bool produces = acting.as == Acting::As::producer || acting.as == Acting::As::sender;
-  const bool ours =
-      is_word(offsetof(Control, claim_hint), 8) || is_word(offsetof(Control, space_wanted), 4);
-  return produces && ours ? Rights::read_write : Rights::read_only;
-}
-
-bool is_our_swap(std::size_t offset, std::uint64_t from, std::uint64_t to) {
-  const ring::TotalGeometry geometry = GuardedTotal::geometry();
-  if (offset < geometry.desc_offset()) {
-    const RoleWord before = RoleWord::decode(from), after = RoleWord::decode(to);
-    return acting.as == Acting::As::taker && before.state != RoleWord::State::retired &&
-           after.state == RoleWord::State::held &&
-           after.pid == (static_cast<std::uint32_t>(::getpid()) & 0x3fffff) &&
-           after.generation == ((before.generation + 1) & 0xffffff);
-  }
-  const std::uint64_t granule = (offset - geometry.desc_offset()) / 8;
-  const Descriptor before = Descriptor::decode(from), after = Descriptor::decode(to);
-  if (acting.as == Acting::As::producer || acting.as == Acting::As::sender) {
-    const bool reaches_end = granule + after.granules == kGranules;
-    return after.owner_id == acting.slot.index + 1 && after.granules != 0 &&
-           granule + after.granules <= kGranules && ring::lap_ahead(before.lap, after.lap) < 0 &&
-           (after.state == RecordState::claimed ||
-            (after.state == RecordState::dead && reaches_end));
-  }
-  // Claimed becomes dead, and nothing else of it changes (T4).
-  Descriptor dead = before;
-  dead.state = RecordState::dead;
-  const bool whose = acting.as == Acting::As::taker || before.owner_id == acting.owner + 1;
-  return before.state == RecordState::claimed && whose && after == dead;
-}
-
 class Run {
  public:
   Run(const GuardedTotal& ring, OracleAccess::Mode mode, const GuardedTotal::Start& start)
       : ring_(ring), mode_(mode), book_(start.pos), other_(ring, book_) {
-    acting = {};
-    the_ring = &ring;
+    total_acting = {};
+    total_acting.ring = &ring;
     spoiled_ = start.pos > ring::kMaxPosition / 2;  // positions may end under us
     const auto slot = ring::take_owner<NativeAccess>(ring.bytes());
     expect(slot.has_value() && other_.take(), "no owner entry in a fresh ring");
-    acting.slot = *slot;
+    total_acting.slot = *slot;
     auto consumer = ring::TotalConsumer<>::attach(ring.bytes(), ring::Predecessor::none);
     expect(consumer.has_value(), "no consumer in a fresh ring");
     consumer_ = *consumer;
@@ -175,10 +73,10 @@ class Run {
     // On sound ground, or lied to from the start: then a free oracle has to guess the magic.
     OracleAccess::switch_to(hears_lies ? mode_ : OracleAccess::Mode::honest);
     OracleAccess::limit_loads(kLoadsToAttach);
-    auto producer = Producer::attach(ring_.bytes(), acting.slot);
+    auto producer = Producer::attach(ring_.bytes(), total_acting.slot);
     OracleAccess::switch_to(mode_);
     producer_.reset();
-    acting.has_claim = false;
+    total_acting.has_claim = false;
     if (!producer) {
       const Errc code = producer.error().code;
       expect(code == Errc::bad_format || code == Errc::corrupt || code == Errc::in_use ||
@@ -189,6 +87,7 @@ class Run {
     }
     if (producer->geometry().owners != kOwners) return;  // lies that agree: another ring
     producer_ = *producer;
+    hide_holder(ring_.view().owner_role(total_acting.slot.index));
     corrupt_ = false;
     last_end_ = 0;
   }
@@ -259,11 +158,11 @@ class Run {
     expect(pos + room == book_.end_of(room), "a claim that is not at the frontier");
     kPadding.reached_if(pos != book_.frontier());
     const ClaimBook::Entry* last = book_.last();
-    kHopped.reached_if(last != nullptr && last->owner != acting.slot.index);
+    kHopped.reached_if(last != nullptr && last->owner != total_acting.slot.index);
   }
 
   void claim(std::size_t size, bool own_line, unsigned then) {
-    acting.as = Acting::As::producer;
+    total_acting.as = As::producer;
     const bool fitted = fits(size, own_line);
     const bool was_open = producer_->has_open_claim();
     const std::uint64_t old = ring_.view().lap(book_.frontier());
@@ -281,14 +180,14 @@ class Run {
     expect(claim->payload.size() == size, "a claim of another size");
     const auto in_ring = ring_.data().subspan(pos % kTotalCapacity + 8, room - 8);
     expect(size == 0 || lies_in(claim->payload, in_ring), "a payload outside of its record");
-    const Descriptor ours{ring_.view().lap(pos), acting.slot.index + 1,
+    const Descriptor ours{ring_.view().lap(pos), total_acting.slot.index + 1,
                           static_cast<std::uint32_t>(room / kTotalGranule), RecordState::claimed};
     expect(ring_.descriptor(pos) == ours, "claimed, and the descriptor says otherwise");
     kOld.reached_if(is_sound() && ring::lap_ahead(old, there.lap) > ring::kRenewAge);
-    acting.has_claim = true;
-    acting.claim_pos = pos;
-    acting.claim_end = pos + room;
-    number_ = book_.claim(pos, room, acting.slot.index, size);
+    total_acting.has_claim = true;
+    total_acting.claim_pos = pos;
+    total_acting.claim_end = pos + room;
+    number_ = book_.claim(pos, room, total_acting.slot.index, size);
     const bool own = own_line || size >= ring::kOwnLineBytes;
     if (size != 0) OracleAccess::check(claim->payload.data(), size, own ? kCacheLine : 8, true);
     stamp(claim->payload, number_);
@@ -297,7 +196,7 @@ class Run {
   }
 
   void commit(std::size_t used) {
-    acting.as = Acting::As::producer;
+    total_acting.as = As::producer;
     OracleAccess::limit_loads(0);
     const bool open = producer_->has_open_claim();
     const std::uint64_t messages = producer_->messages();
@@ -305,31 +204,32 @@ class Run {
     expect(producer_->messages() == messages + (open ? 1 : 0), "a commit counts one message");
     expect(!producer_->has_open_claim(), "committed, and still open");
     if (!open) return;
-    expect(ring_.descriptor(acting.claim_pos).state == RecordState::committed, "not committed");
+    expect(ring_.descriptor(total_acting.claim_pos).state == RecordState::committed,
+           "not committed");
     const ClaimBook::Entry* entry = book_.at(number_);
     kShort.reached_if(used < entry->size);
-    book_.resolve(acting.slot.index, RecordState::committed, used);
-    acting.has_claim = false;
+    book_.resolve(total_acting.slot.index, RecordState::committed, used);
+    total_acting.has_claim = false;
     kCommitted.reached();
     kLied.reached_if(!is_sound());
   }
 
   void abort() {
-    acting.as = Acting::As::producer;
+    total_acting.as = As::producer;
     OracleAccess::limit_loads(0);
     const bool open = producer_->has_open_claim();
     producer_->abort();
     expect(!producer_->has_open_claim(), "aborted, and still open");
     if (!open) return;
-    expect(ring_.descriptor(acting.claim_pos).state == RecordState::dead, "not dead");
-    book_.resolve(acting.slot.index, RecordState::dead);
-    acting.has_claim = false;
+    expect(ring_.descriptor(total_acting.claim_pos).state == RecordState::dead, "not dead");
+    book_.resolve(total_acting.slot.index, RecordState::dead);
+    total_acting.has_claim = false;
     kAborted.reached();
   }
 
   void send(std::size_t size) {
     if (producer_->has_open_claim()) return;
-    acting.as = Acting::As::sender;
+    total_acting.as = As::sender;
     const bool fitted = fits(size, false);
     OracleAccess::limit_loads_since_a_lie(kLoadsToClaim);
     const std::size_t number = book_.next_number(ClaimBook::room_for(size, false));
@@ -342,14 +242,14 @@ class Run {
       return;
     }
     note_claim(size, false, fitted);
-    (void)book_.claim(producer_->claim_pos(), ClaimBook::room_for(size, false), acting.slot.index,
-                      size);
-    book_.resolve(acting.slot.index, RecordState::committed, size);
+    (void)book_.claim(producer_->claim_pos(), ClaimBook::room_for(size, false),
+                      total_acting.slot.index, size);
+    book_.resolve(total_acting.slot.index, RecordState::committed, size);
     kCommitted.reached();
   }
 
   void has_room(std::size_t size, bool own_line) {
-    acting.as = Acting::As::producer;
+    total_acting.as = As::producer;
     OracleAccess::limit_loads_since_a_lie(kLoadsToFindRoom);
     const bool found = producer_->has_room(size, own_line);
     expect(found || !corrupt_, "parks although the ring is corrupt");
@@ -357,15 +257,15 @@ class Run {
     expect(found == fits(size, own_line), "has_room is wrong");
   }
   void want_space() {
-    acting.as = Acting::As::producer;
+    total_acting.as = As::producer;
     OracleAccess::limit_loads(0);
     producer_->set_space_wanted();
   }
 
   void reap(std::uint32_t owner) {
-    acting.as = Acting::As::reaper;
-    acting.owner = owner;
-    const bool is_ours = owner == acting.slot.index;
+    total_acting.as = As::reaper;
+    total_acting.owner = owner;
+    const bool is_ours = owner == total_acting.slot.index;
     const bool is_other = other_.is_in() && owner == other_.owner();
     OracleAccess::limit_loads(kLoadsToReap);
     const auto reaped = ring::reap<OracleAccess>(ring_.bytes(), owner);
@@ -388,13 +288,13 @@ class Run {
   /// Gives the entry back, as in order, and takes one again.
   void leave_and_take(bool gives_claim_up) {
     if (gives_claim_up) abort();
-    acting.as = Acting::As::leaver;
-    acting.owner = acting.slot.index;
+    total_acting.as = As::leaver;
+    total_acting.owner = total_acting.slot.index;
     const bool open = producer_->has_open_claim();
     OracleAccess::limit_loads(7 + 1 + kLoadsToResolve);
-    const auto left = ring::leave_owner<OracleAccess>(ring_.bytes(), acting.slot);
+    const auto left = ring::leave_owner<OracleAccess>(ring_.bytes(), total_acting.slot);
     if (left) {
-      book_.resolve(acting.slot.index, RecordState::dead);
+      book_.resolve(total_acting.slot.index, RecordState::dead);
       kLeftOpen.reached_if(open);
     } else {
       const Errc code = left.error().code;
@@ -406,11 +306,11 @@ class Run {
   }
   /// Dies with whatever it has, and goes on as its own successor.
   void die_and_take() {
-    kill_holder(ring_.view().owner_role(acting.slot.index), acting.slot.generation);
+    kill_holder(ring_.view().owner_role(total_acting.slot.index));
     take();
   }
   void take() {
-    acting.as = Acting::As::taker;
+    total_acting.as = As::taker;
     std::array<bool, kOwners> was_held;
     for (std::uint32_t i = 0; i < kOwners; ++i) was_held[i] = is_held(i);
     // Of as many entries as lies can put into the owner table's page, free ones and held ones.
@@ -428,8 +328,8 @@ class Run {
       return;
     }
     kTakenOver.reached_if(slot->index < kOwners && was_held[slot->index]);
-    acting.slot = *slot;
-    acting.as = Acting::As::producer;
+    total_acting.slot = *slot;
+    total_acting.as = As::producer;
     book_.resolve_dead(slot->index);
     attach(false);
   }
@@ -493,7 +393,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::uint8_t setup = OracleAccess::next_byte();
   const auto& start = fuzz::GuardedTotal::kStarts[setup >> 5];
   ring.format(start);
-  OracleAccess::allow(ring.bytes(), fuzz::rights_at, fuzz::is_our_swap);
+  OracleAccess::allow(ring.bytes(), fuzz::total_rights_at, fuzz::is_total_swap);
   fuzz::Run run(ring, static_cast<OracleAccess::Mode>(setup & 3), start);
   OracleAccess::rest(OracleAccess::next_byte());
   run.attach((setup & 4) != 0);

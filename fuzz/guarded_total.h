@@ -5,8 +5,8 @@
 #include <optional>
 #include <vector>
 
-#include "dead_holder.h"
 #include "guarded_area.h"
+#include "holders.h"
 #include "slipring/ring/total.h"
 
 namespace slipring::fuzz {
@@ -169,6 +169,7 @@ class SoundProducer {
     const auto end = ring::TotalProducer<>::attach(ring_->bytes(), *slot);
     if (!end) return false;
     end_ = *end;
+    hide_holder(ring_->view().owner_role(slot->index));
     return true;
   }
   bool claim(std::size_t size, bool own_line = false) {
@@ -197,7 +198,7 @@ class SoundProducer {
   /// Dies where it stands. What it claimed stays claimed until somebody reaps it.
   void die() {
     if (!end_) return;
-    kill_holder(ring_->view().owner_role(end_->slot().index), end_->slot().generation);
+    kill_holder(ring_->view().owner_role(end_->slot().index));
     end_.reset();
   }
   void want_space() {
