@@ -11,6 +11,7 @@ each load by hand (docs/fuzzing.md). The numbers here are those of the switch in
 they move, the replay of the corpus says which depth is no longer reached."""
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
@@ -253,18 +254,20 @@ def pool():
 
     yield "round_trip", (scene().do(claim, small).do(lend, 0, small).do(peer_receives, 0)
                          .do(peer_receives, 0, detail=gives_back).do(peer_sends, u16(3000)).do(hold, 0)
-                         .do(release, 0).do(audit))
+                         .do(release, 0))
+    yield "counted", (scene().do(audit).do(claim, small).do(peer_sends, small).do(audit).do(hold, 0).do(audit)
+                      .do(claim, small).do(lend, 0, small).do(audit).do(peer_ends).do(audit))
     yield "from_the_cache", (scene().do(claim, small).do(claim, small).do(reclaim, 0).do(reclaim, 0)
-                             .repeat(3, claim, small).do(audit))
+                             .repeat(3, claim, small))
     yield "without_a_cache", (scene(cached=0).repeat(3, claim, small).repeat(3, reclaim, 0)
                               .repeat(3, claim, small).do(reclaim, 1).do(again).do(audit))
     yield "dry", (scene().repeat(11, claim, small).do(claim, u16(4000)).do(claim, u16(4097))
-                  .repeat(4, reclaim, 1).do(claim, small).do(audit))
+                  .repeat(4, reclaim, 1).do(claim, small))
     bent = scene().repeat(2, peer_sends, small).do(peer_sends, small, detail=second | to_itself)
     for field, value in ((1, u16(7)), (2, 1), (2, 200), (3, u64(5)[:4]), (4, 1), (5, u64(200)[:4]),
                          (6, u64(300)[:4]), (7, 1)):
         bent.do(hold, 0, value, detail=field)
-    yield "bent_letters", bent.do(hold, 2).do(hold, 0, detail=8).repeat(2, hold, 0).do(audit)
+    yield "bent_letters", bent.do(hold, 2).do(hold, 0, detail=8).repeat(2, hold, 0)
     yield "invented_references", (scene().do(peer_sends, small).do(invented, reference())
                                   .do(invented, reference(tag=1)).do(invented, reference(size_class=13))
                                   .do(invented, reference(index=5)).do(invented, reference(index=1 << 31))
@@ -274,7 +277,7 @@ def pool():
     yield "lends_a_part", (scene().do(claim, small).do(lend, 0, u16(50), u16(50), detail=1)
                            .do(claim, small).do(lend, 0, u16(200), u16(100), detail=1)
                            .do(lend, 0, u16(9), detail=to_somebody | 15 << 2 & 12).do(reclaim, 0, detail=a_letter)
-                           .do(peer_receives, 0).do(audit))
+                           .do(peer_receives, 0))
     yield "to_one_alone", (scene().do(claim, small).do(lend, 0, small, detail=to_somebody | 1 << 2)
                            .do(peer_receives, 0, detail=second).do(peer_receives, 0)
                            .do(peer_sends, small, detail=to_us).do(hold, 0).do(release, 0))
@@ -303,12 +306,12 @@ def pool():
     yield "forgotten_letters", (scene().do(peer_sends, small).do(peer_receives, 0, detail=keeps_letter)
                                 .do(peer_ends, detail=leaves).do(reap_all).do(peer_ends).do(orphans))
     yield "circle_in_the_list", (scene().do(claim, small).do(poke, 0, 1, detail=list_head | tiny)
-                                 .do(poke, 1, 1, detail=table | tiny).repeat(6, claim, small).do(audit))
+                                 .do(poke, 1, 1, detail=table | tiny).repeat(6, claim, small))
     yield "ids_out_of_range", (scene().do(poke, 0, u64(0xffffff), detail=list_head).do(claim, small)
                                .do(poke, 3, 200, detail=table | tiny).do(poke, 0, 2, detail=list_head | tiny)
-                               .repeat(2, claim, small).do(audit))
+                               .repeat(2, claim, small))
     yield "lists_lost", (scene(cached=0).do(poke, 0, 0, detail=list_head | tiny).repeat(3, claim, small)
-                         .do(reclaim, 0).repeat(2, claim, small).do(audit))
+                         .do(reclaim, 0).repeat(2, claim, small))
     yield "odd_words", (scene().do(poke, 0, u64(7), detail=table).do(poke, 2, u64(1 << 27 | 4094 << 3 | 1), detail=table)
                         .do(poke, 4, u64(1 << 27 | 2 << 15), detail=table).repeat(6, claim, small)
                         .do(audit).do(reap_all).do(orphans).do(again).do(audit))
@@ -325,7 +328,7 @@ def pool():
                             .do(peer_sends, small).do(hold, 1, rest=1, lies=lie_xor(4, 8)).repeat(2, hold, 0))
     settles = b"".join(lie_xor(2, 0x80 >> i % 2) for i in range(70))
     yield "word_does_not_settle", (scene().do(claim, small).do(lend, 0, small)
-                                   .do(reclaim, 0, detail=a_letter, rest=1, lies=settles).do(audit))
+                                   .do(reclaim, 0, detail=a_letter, rest=1, lies=settles))
     contended = b"".join(lie_add(3, 1) + b"\0" for _ in range(70))
     yield "list_contended", (scene(cached=0).do(claim, small, rest=2, lies=contended)
                              .do(reclaim, 0, rest=3, lies=contended).do(claim, small))
@@ -347,6 +350,12 @@ TARGETS = {
 }
 
 
+def twin_of(replay, mode, seed):
+    with tempfile.NamedTemporaryFile() as out:
+        subprocess.run([replay, "--twin", mode, seed, out.name], check=True)
+        return Path(out.name).read_bytes()
+
+
 def main(build):
     for target, scenes in TARGETS.items():
         folder = CORPUS / target
@@ -356,10 +365,10 @@ def main(build):
             seed = folder / name
             seed.write_bytes(scene.bytes)
             for mode in ("free", "sticky"):
-                twin = folder / f"{name}_{mode}"
-                subprocess.run([replay, "--twin", mode, seed, twin], check=True)
-                if twin.stat().st_size > LONGEST:
-                    twin.unlink()
+                twin = twin_of(replay, mode, seed)
+                # What was loaded of a role names a process: on another day it would mean another.
+                if len(twin) <= LONGEST and twin == twin_of(replay, mode, seed):
+                    (folder / f"{name}_{mode}").write_bytes(twin)
 
 
 if __name__ == "__main__":
