@@ -13,7 +13,8 @@
 // store what consumers of lanes store and nothing else, end in a bounded number of loads, and
 // report each spoiled lane once. As long as nobody lied, it delivers what was sent.
 // Input: byte 0: mode:2, attach hears lies:1, predecessor:2, crowd:1, granule:2; byte 1: tuning;
-// byte 2: lanes held at attach; then operations, each a byte of choice, one of rest, and details.
+// byte 2: lanes held at attach; byte 3: rest; then operations, each a byte of choice, one of rest,
+// and details.
 namespace slipring::fuzz {
 namespace {
 
@@ -404,7 +405,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using test::OracleAccess;
   static const fuzz::GuardedArea few(fuzz::kLaneAreaBytes + fuzz::kFew * fuzz::kStride);
   static const fuzz::GuardedArea crowd(fuzz::kLaneAreaBytes + fuzz::kCrowd * fuzz::kStride);
-  if (size < 3) return 0;
+  if (size < 4) return 0;
   OracleAccess::feed({data, size}, OracleAccess::Mode::honest);
   const std::uint8_t setup = OracleAccess::next_byte();
   const std::uint8_t tuning = OracleAccess::next_byte();
@@ -424,6 +425,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   fuzz::Run run(area.bytes(), geometry, mode);
   for (std::uint32_t lane = 0; lane < held % (geometry.lanes + 1); ++lane) run.join(lane);
   const auto before = static_cast<ring::Predecessor>((setup >> 3 & 3) % 3);
+  OracleAccess::rest(OracleAccess::next_byte());
   if (!run.attach(before, tuning & 7, (setup & 4) != 0)) return 0;
   for (int i = 0; i < 400 && run.has_consumer() && OracleAccess::has_input(); ++i) {
     run.step(OracleAccess::next_byte());

@@ -194,8 +194,10 @@ class Run {
     const Block block = blocks_[at];
     const auto length = OracleAccess::next_word<std::uint16_t>();
     const std::size_t offset = (detail & 1) != 0 ? OracleAccess::next_word<std::uint16_t>() : 0;
-    const auto to = (detail & 2) != 0 ? static_cast<ParticipantId>(detail >> 2) : kNobody;
-    const bool fits = offset <= block.bytes.size() && length <= block.bytes.size() - offset;
+    constexpr std::array<std::uint16_t, 4> kTo{kParticipants + 1, 1, 2, 3};
+    const auto to = (detail & 2) != 0 ? static_cast<ParticipantId>(kTo[detail >> 2]) : kNobody;
+    const bool fits = offset <= block.bytes.size() && length <= block.bytes.size() - offset &&
+                      static_cast<std::uint32_t>(to) <= kParticipants;
     const BlockWord claimed{BlockState::claimed, pool_->id(), kNobody, block.ref.generation};
     const bool is_ours = memory_.word(block.ref) == claimed;
     OracleAccess::limit_loads(kLoadsToChange);
@@ -205,7 +207,7 @@ class Run {
       expect(ref.error().code == Errc::invalid_argument, "lend: an error that it does not name");
       return;
     }
-    expect(fits, "lent: bytes outside of the block");
+    expect(fits, "lent: bytes outside of the block, or to nobody there is");
     expect(memory_.word(*ref) == BlockWord{BlockState::lent, pool_->id(), to, ref->generation},
            "lent: the word says otherwise");
     expect(ref->offset == offset && ref->length == length, "lent: other bytes");

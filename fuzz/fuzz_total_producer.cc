@@ -108,7 +108,7 @@ class Run {
       case 9: (void)other_.send(next_size()); break;
       case 10: (void)other_.claim(next_size(), (detail & 8) != 0); break;
       case 11: (detail & 1) != 0 ? other_.abort() : other_.commit(next_size()); break;
-      case 12: other_.is_in() ? other_.die() : (void)other_.take(); break;
+      case 12: end_or_take(); break;
       case 13: consume(detail); break;
       case 14: die_and_take(); break;
       default: poke(detail);
@@ -268,7 +268,9 @@ class Run {
     const bool is_ours = owner == total_acting.slot.index;
     const bool is_other = other_.is_in() && owner == other_.owner();
     OracleAccess::limit_loads(kLoadsToReap);
-    const auto reaped = ring::reap<OracleAccess>(ring_.bytes(), owner);
+    const auto reaped = owner < kOwners
+                            ? ring::reap<OracleAccess>(ring_.bytes(), owner, watches_[owner])
+                            : ring::reap<OracleAccess>(ring_.bytes(), owner);
     if (!reaped) {
       const Errc code = reaped.error().code;
       expect(code == Errc::in_use || code == Errc::invalid_argument || code == Errc::corrupt ||
@@ -338,6 +340,12 @@ class Run {
     return RoleWord::decode(role).state == RoleWord::State::held;
   }
 
+  void end_or_take() {
+    if (!other_.is_in()) return (void)other_.take();
+    other_.die();
+    watches_ = {};  // they keep what they knew of a holder; in truth a death changes no token
+  }
+
   /// A consumer that hears no lies sees what the book says.
   void consume(std::uint8_t count) {
     while (count-- > 0) {
@@ -375,6 +383,7 @@ class Run {
   SoundProducer other_;
   std::optional<ring::TotalConsumer<>> consumer_;
   std::optional<Producer> producer_;
+  std::array<RoleWatch, kOwners> watches_;
   std::size_t number_ = 0;  // of the open claim
   std::uint64_t last_end_ = 0;
   bool corrupt_ = false;

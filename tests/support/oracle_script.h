@@ -115,7 +115,8 @@ class OracleScript {
     }
     return false;
   }
-  /// Below 192: so many loads more go by. Else a lie: |11|how:3|byte of the word:3|.
+  /// Below 192: so many loads more go by. Else a lie: |11|more:1|how:2|byte of the word:3|; unless
+  /// more are to come, it is the last one before rest() is called again.
   template <typename T>
   [[nodiscard]] bool lie_if_sparse(T& value) noexcept {
     if (resting_ != 0) {
@@ -128,16 +129,13 @@ class OracleScript {
       resting_ = choice;
       return false;
     }
+    if ((choice & 0x20) == 0) rest(kNoLie);
     const unsigned shift = 8 * (choice % sizeof(T));
     const auto detail = [&] { return static_cast<T>(T{take<std::uint8_t>()} << shift); };
-    switch ((choice >> 3) & 7) {
+    switch ((choice >> 3) & 3) {
       case 0: value = take<T>(); break;
       case 1: value = static_cast<T>(value ^ detail()); break;
-      case 2: value = static_cast<T>((value & ~(T{0xff} << shift)) | detail()); break;
-      case 3: value = static_cast<T>(value + detail()); break;
-      case 4: value = static_cast<T>(value - detail()); break;
-      case 5: value = 0; break;
-      case 6: value = static_cast<T>(~T{0} << shift); break;
+      case 2: value = static_cast<T>(value + detail()); break;
       default: value = static_cast<T>(last_answer_);
     }
     return true;
