@@ -37,11 +37,15 @@ Outcome run_create(const CreateOptions& opt) {
   if (!made) return failed(made.error(), subject);
 
   if (voice().json) {
+    const bool is_lane = options->form == channel::RingForm::lane;
+    const std::uint32_t senders = is_lane ? 1 : options->senders;
     const nlohmann::ordered_json channel = {{"name", selector->name},
                                             {"kind", to_string(made->backend())},
                                             {"where", made->where()},
                                             {"capacity_bytes", options->capacity},
                                             {"ring", channel::to_string(options->form)},
+                                            {"places", senders},
+                                            {"object_bytes", made->info().total_bytes},
                                             {"mode", made->info().mode},
                                             {"uuid", to_string(made->info().instance)}};
     return print_out(nlohmann::ordered_json{
@@ -53,7 +57,7 @@ Outcome run_create(const CreateOptions& opt) {
   const auto body = channel::RingBody::of(*made);
   if (!body) return failed(body.error(), subject);
   return print_out(fmt::format("{}: {} in {}, mode {:04o}; remove it with: slipring rm {}\n",
-                               selector->name, ring_text(body->shape()), made->where(),
+                               selector->name, ring_text(*body, made->backend()), made->where(),
                                made->info().mode, selector->name));
 }
 

@@ -74,7 +74,7 @@ Outcome run_ls(const LsOptions& opt) {
 void add_ls(CLI::App& app, Job& job) {
   auto opt = std::make_shared<LsOptions>();
   CLI::App* sub = app.add_subcommand("ls", "List segments: size, backlog, rate, who, state");
-  sub->add_option("selectors", opt->selectors, "names, 'md.*', sysv:0xKEY, sysv-id:N")
+  sub->add_option("selectors", opt->selectors, "names, 'md.*', sysv:0xKEY, sysv-id:N, fd:PID/N")
       ->type_name("SEL");
   std::string known;
   for (const Column& column : ls_columns()) {

@@ -18,6 +18,7 @@ namespace slipring::tools {
 namespace {
 
 constexpr const char* kCommand = "slipring recv";
+constexpr std::uint64_t kMostPerMessage = std::uint64_t{1} << 40;
 
 struct RecvOptions {
   std::string name;
@@ -25,6 +26,7 @@ struct RecvOptions {
   std::string timeout;
   std::string linger = "300ms";
   std::string message_size;
+  std::string count;
   ReceiveOptions receive;
 };
 
@@ -38,19 +40,18 @@ Result<channel::ShmReceiver> attach(const Selector& selector, const channel::Shm
 }
 
 // From one sender the parts of a large message are written as they come, in constant memory. From
-// many they would be mixed: there each message is put together first.
+// many they would be mixed: there each message is put together first, one from each at a time.
 channel::MessageReceiver::Options message_options(const channel::RingShape& shape,
-                                                  const std::optional<std::uint64_t>& limit) {
+                                                  std::uint64_t limit) {
   channel::MessageReceiver::Options options;
   const bool one = shape.form == channel::RingForm::lane;
   options.mode = one ? frame::Mode::parts : frame::Mode::pieces;
-  if (limit) {
-    options.limits.max_message = *limit;
-    options.limits.max_bytes_per_source =
-        std::max(options.limits.max_bytes_per_source, *limit + (std::uint64_t{1} << 20));
-    options.limits.max_bytes =
-        std::max(options.limits.max_bytes, options.limits.max_bytes_per_source);
-  }
+  frame::Limits& limits = options.limits;
+  limits.max_message = limit;
+  // A sender that keeps to the limit is not refused for what others have open. Pieces have slack.
+  const std::uint64_t one_each = limit + 8192;
+  limits.max_bytes_per_source = std::max(limits.max_bytes_per_source, one_each);
+  limits.max_bytes = std::max(limits.max_bytes, one_each * shape.senders);
   return options;
 }
 
@@ -62,8 +63,17 @@ Outcome run_recv(const RecvOptions& opt) {
   if (!timeout) return tl::unexpected(timeout.error());
   const auto linger = duration_flag(opt.linger, "--linger", kCommand);
   if (!linger) return tl::unexpected(linger.error());
+  const auto count = count_flag(opt.count, "--count", kCommand);
+  if (!count) return tl::unexpected(count.error());
   const auto limit = size_flag(opt.message_size, "--message-size", kCommand);
   if (!limit) return tl::unexpected(limit.error());
+  receive.message_limit = limit->value_or(frame::Limits{}.max_message);
+  if (receive.message_limit == 0 || receive.message_limit > kMostPerMessage) {
+    return usage(fmt::format("bad size '{}' for --message-size", printable(opt.message_size)),
+                 "a message from one of many senders is put together in memory; at most 1T",
+                 fmt::format("{} {} --message-size 64M", kCommand, printable(opt.name)));
+  }
+  receive.count = *count;
   receive.timeout = *timeout;
   receive.linger = linger->value_or(std::chrono::nanoseconds(0));
   Subject subject(opt.name, "receive from");
@@ -80,7 +90,12 @@ Outcome run_recv(const RecvOptions& opt) {
   if (!ring) return failed(ring.error(), subject);
   note_difference(opt.ring, *options, ring->link(), opt.name);
   const auto enrolled = enroll(ring->link(), channel::End::consumer);
-  const auto messages = message_options(ring->link().shape(), *limit);
+  const channel::RingShape shape = ring->link().shape();
+  if (shape.form == channel::RingForm::lane && *limit) {
+    note(fmt::format("{} has one sender: its messages pass through, and --message-size is not used",
+                     printable(opt.name)));
+  }
+  const auto messages = message_options(shape, receive.message_limit);
   auto receiver = channel::MessageReceiver::over(std::move(*ring), messages);
   if (!receiver) return failed(receiver.error(), subject);
   Receiving receiving(receive, std::move(subject), std::move(*receiver));
@@ -96,7 +111,7 @@ void add_recv(CLI::App& app, Job& job) {
       ->required()
       ->type_name("NAME");
   sub->add_flag("--lines", opt->receive.lines, "a newline behind each message");
-  sub->add_option("-c,--count", opt->receive.count, "end after that many messages")->type_name("N");
+  sub->add_option("-c,--count", opt->count, "end after that many messages")->type_name("N");
   sub->add_option("--timeout", opt->timeout, "longest wait for a message")->type_name("TIME");
   sub->add_option("--linger", opt->linger,
                   "wait for another sender after the last has closed (default 300ms)")

@@ -54,20 +54,58 @@ Try<Cut> cut_of(const SendOptions& opt, const Subject& subject) {
 Try<channel::OnFull> policy_of(const SendOptions& opt) {
   const auto timeout = duration_flag(opt.timeout, "--timeout", kCommand);
   if (!timeout) return tl::unexpected(timeout.error());
-  if (!opt.full.empty()) return full_policy(opt.full, kCommand);
+  if (!opt.full.empty()) {
+    const auto policy = full_policy(opt.full, kCommand);
+    if (policy && policy->kind() == channel::OnFull::Kind::stash && opt.whole) {
+      return usage("--whole and --full stash exclude each other",
+                   "what is put by lies in memory, and --whole reads while it sends",
+                   fmt::format("{} {} FILE --whole --full wait", kCommand, printable(opt.name)));
+    }
+    return policy;
+  }
   if (opt.try_once) return channel::OnFull::refuse();
   return *timeout ? channel::OnFull::wait_for(**timeout) : channel::OnFull::wait();
 }
 
-// Checks --record against the ring, or against what would be made: before anything is made.
-Try<void> check_record(Cut& cut, const Subject& subject, const Selector& selector) {
-  if (cut.by != Cut::By::records) return {};
-  std::uint64_t most = subject.options.capacity / 4;
-  if (const auto existing = open_selected(selector, segment::OpenMode::read_only)) {
-    if (const auto body = channel::RingBody::of(*existing)) most = body->shape().max_payload;
+/// What the ring takes in one piece. Of the one that is there, else of that which would be made.
+struct Pieces {
+  std::uint64_t record = 0;
+  std::uint64_t block = 0;  ///< 0: there is no pool.
+};
+
+Pieces pieces_of(const channel::ShmOptions& options, const Selector& selector) {
+  Pieces most{options.capacity / 4, 0};
+  if (options.pool) {
+    for (std::uint32_t c = 0; c < pool::kClassCount; ++c) {
+      if (options.pool->counts[c] != 0) most.block = pool::block_bytes(c);
+    }
   }
-  if (cut.bytes == 0) cut.bytes = std::min(kDefaultRecord, most);
-  if (cut.bytes <= most) return {};
+  const auto existing = open_selected(selector, segment::OpenMode::read_only);
+  if (!existing) return most;
+  const auto body = channel::RingBody::of(*existing);
+  if (!body) return most;
+  most = {body->shape().max_payload, 0};
+  if (body->pool().empty()) return most;
+  if (const auto pool = pool::load_geometry(body->pool())) most.block = pool->largest_block;
+  return most;
+}
+
+// Checks sizes against the ring before anything is made.
+Try<void> check_cut(Cut& cut, const channel::OnFull& on_full, const Subject& subject,
+                    const Selector& selector) {
+  if (cut.by != Cut::By::records && cut.by != Cut::By::messages) return {};
+  const Pieces most = pieces_of(subject.options, selector);
+  if (cut.by == Cut::By::messages) {
+    const std::uint64_t piece = std::max(most.record, most.block);
+    if (on_full.kind() != channel::OnFull::Kind::stash || cut.bytes <= piece) return {};
+    return usage(fmt::format("messages of {} cannot be put by", human_bytes(cut.bytes)),
+                 fmt::format("{} takes {} in one piece; what goes in chunks waits for room",
+                             printable(subject.name), human_bytes(piece)),
+                 fmt::format("{} {} --message-size {} --full wait", kCommand,
+                             printable(subject.name), cut.bytes));
+  }
+  if (cut.bytes == 0) cut.bytes = std::min(kDefaultRecord, most.record);
+  if (cut.bytes <= most.record) return {};
   Subject with_record = subject;
   with_record.record_bytes = cut.bytes;
   return failed(Error{Errc::too_large, 0, "lane: claim"}, with_record);
@@ -101,7 +139,7 @@ Outcome run_send(const SendOptions& opt) {
   auto input = Input::open(opt.file, closed_at_start().in);
   if (!input) return tl::unexpected(input.error());
   const bool asked = cut->bytes != 0;
-  if (const auto ok = check_record(*cut, subject, *selector); !ok) {
+  if (const auto ok = check_cut(*cut, *on_full, subject, *selector); !ok) {
     return tl::unexpected(ok.error());
   }
   catch_stop_signals();
@@ -151,7 +189,7 @@ void add_send(CLI::App& app, Job& job) {
   auto* once = sub->add_flag("--try", opt->try_once, "do not wait for room: --full refuse")
                    ->excludes(timeout);
   sub->add_option("--full", opt->full,
-                  "without room: wait (default), wait:TIME, refuse (end with 5), stash:SIZE")
+                  "without room: wait (default), wait:TIME, refuse or stash:SIZE")
       ->type_name("POLICY")
       ->excludes(timeout)
       ->excludes(once);

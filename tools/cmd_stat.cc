@@ -18,7 +18,8 @@ namespace {
 struct StatOptions {
   std::string selector;
   std::string interval;
-  std::uint64_t count = 0;
+  std::string count_text;
+  std::uint64_t count = 0;  // 0: no limit
   bool exact = false;
 };
 
@@ -74,7 +75,10 @@ Outcome follow(const Selector& selector, const StatOptions& opt, std::chrono::na
   return ExitCode::ok;
 }
 
-Outcome run_stat(const StatOptions& opt) {
+Outcome run_stat(StatOptions opt) {
+  const auto count = count_flag(opt.count_text, "-c", "slipring stat");
+  if (!count) return tl::unexpected(count.error());
+  opt.count = *count;
   const auto interval = duration_flag(opt.interval, "-i", "slipring stat");
   if (!interval) return tl::unexpected(interval.error());
   Subject subject(opt.selector, "look at");
@@ -96,12 +100,12 @@ Outcome run_stat(const StatOptions& opt) {
 void add_stat(CLI::App& app, Job& job) {
   auto opt = std::make_shared<StatOptions>();
   CLI::App* sub = app.add_subcommand("stat", "Show everything about one ring");
-  sub->add_option("selector", opt->selector, "a name, 'md.*', sysv:0xKEY or sysv-id:N")
+  sub->add_option("selector", opt->selector, "a name, 'md.*', sysv:0xKEY, sysv-id:N or fd:PID/N")
       ->required()
       ->type_name("SEL");
   sub->add_flag("--exact", opt->exact, "walk the commit words instead of taking what was told");
   sub->add_option("-i,--interval", opt->interval, "a line per interval")->type_name("TIME");
-  sub->add_option("-c,--count", opt->count, "that many lines")->type_name("N");
+  sub->add_option("-c,--count", opt->count_text, "that many lines")->type_name("N");
   sub->add_flag("-J,--json", voice().json, "as JSON; one line per interval");
   sub->footer("Example:\n  slipring stat md.btc -i 1s");
   sub->callback([opt, &job] { job = [opt] { return run_stat(*opt); }; });

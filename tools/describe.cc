@@ -83,15 +83,17 @@ std::string type_line(const channel::RingShape& shape) {
                      human_bytes(shape.max_payload), shape.granule, to_string(shape.bell));
 }
 
-// Who sends. Of many: those who are there, or died, one line each.
+// Who sends. Of many: those who are there, died, or left something to read, one line each.
 std::string senders_lines(const channel::RingView& view) {
   if (view.shape.form == channel::RingForm::lane) {
     return fmt::format("{} {}\n", label("producer"), doing(view.senders.front().end, true));
   }
-  std::string text = fmt::format("{} {} of {} places taken; {} died\n", label("senders"),
-                                 view.living_senders(), view.shape.senders, view.deaths);
+  std::string text = fmt::format("{} {} of {} places taken", label("senders"),
+                                 view.living_senders(), view.shape.senders);
+  text += view.deaths == 0 ? "\n" : fmt::format("; {} died until now\n", grouped(view.deaths));
   for (const channel::SenderView& sender : view.senders) {
-    if (sender.end.state != Peer::alive && sender.end.state != Peer::dead) continue;
+    const bool here = sender.end.state == Peer::alive || sender.end.state == Peer::dead;
+    if (!here && sender.backlog_bytes == 0) continue;
     text += fmt::format("{} {}; sent {}", label(fmt::format("  #{}", sender.index).c_str()),
                         doing(sender.end, true), grouped(sender.committed));
     if (view.shape.form == channel::RingForm::per_producer) {
@@ -116,8 +118,8 @@ std::string sum_lines(const channel::RingView& view) {
     sum.directs += s.directs;
   }
   std::string text =
-      fmt::format("{} in {} records, {} bytes   out {}   aborted {}   redelivered {}\n",
-                  label("counts"), grouped(view.committed), grouped(view.committed_bytes),
+      fmt::format("{} in {}, {} bytes   out {}   aborted {}   redelivered {}\n", label("counts"),
+                  counted(view.committed, "record"), grouped(view.committed_bytes),
                   grouped(view.released), grouped(view.aborts), grouped(view.redelivered));
   text +=
       fmt::format("{} found {}   waited {}   timed out {}   refused {}   stashed {}   dropped {}\n",

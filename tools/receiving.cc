@@ -28,6 +28,13 @@ std::string name_of(const ProcessToken& who) {
   return fmt::format("{}({})", who.command[0] != 0 ? printable(who.command) : "pid", who.pid);
 }
 
+// Of the errors of a peek, those behind which the next one goes on: a message that broke a rule or
+// a limit, or a block that its reference does not fit.
+bool is_about_one_message(const Error& error) {
+  const std::string_view op = error.op;
+  return op.starts_with("message: ") || op.starts_with("pool: ");
+}
+
 }  // namespace
 
 tl::unexpected<Failure> output_failed(int sys) {
@@ -48,17 +55,17 @@ Receiving::Receiving(const ReceiveOptions& opt, Subject subject, channel::Messag
       progress_(opt.shows_progress, printable(subject_.name), std::nullopt) {}
 
 Outcome Receiving::run() {
+  aborted_seen_ = ring().tally().aborted.value();
   Outcome outcome = pump();
-  const channel::ReceiverCounters counters = ring().counters();
-  Summary summary{"recv",
-                  subject_.name,
-                  ring().link().segment().backend(),
-                  tally_,
-                  progress_.seconds(),
-                  counters.parks,
-                  {},
-                  {},
-                  {}};
+  Summary summary;
+  summary.command = "recv";
+  summary.name = subject_.name;
+  summary.kind = ring().link().segment().backend();
+  summary.tally = tally_;
+  summary.seconds = progress_.seconds();
+  summary.parks = ring().counters().parks;
+  summary.lost = lost_;
+  summary.died = dead_.size();
   summary.left = receiver_.close();
   summary.exit = outcome ? *outcome : outcome.error().exit;
   progress_.finish(tally_);
@@ -131,7 +138,8 @@ Try<void> Receiving::deliver(Records records) {
 
 // A message, or a part of one, that does not lie in a record of its own.
 Try<void> Receiving::deliver(channel::Incoming& message) {
-  if (message.is_first() && message.total() != frame::kOpenEnded) {
+  const bool is_part = !(message.is_first() && message.is_last());
+  if (is_part && message.is_first() && message.total() != frame::kOpenEnded) {
     progress_.expect(tally_.bytes + message.total());
   }
   std::vector<iovec> parts(message.parts().begin(), message.parts().end());
@@ -141,7 +149,12 @@ Try<void> Receiving::deliver(channel::Incoming& message) {
     return written;
   }
   tally_.bytes += message.size();
-  if (message.is_last()) tally_.records += 1;
+  open_bytes_ += message.size();
+  if (message.is_last()) {
+    tally_.records += 1;
+    open_bytes_ = 0;
+    progress_.expect(std::nullopt);
+  }
   message.release();
   return {};
 }
@@ -154,12 +167,15 @@ Result<bool> Receiving::take(Deadline until) {
   if (!plain) return tl::unexpected(plain.error());
   Try<void> done;
   if (*plain != 0) {
+    progress_.starts();
     done = deliver(Records(batch.data(), *plain));
   } else {
     auto message = receiver_.peek(until);
     if (!message) return tl::unexpected(message.error());
+    progress_.starts();
     done = deliver(*message);
   }
+  progress_.moved();
   if (!done) output_ = done.error();
   return opt_.count != 0 && tally_.records == opt_.count;
 }
@@ -187,42 +203,108 @@ bool Receiving::another_sender_comes() {
   return true;
 }
 
+// A note would end up in the middle of the progress line. A sender that does nothing right does not
+// fill our terminal.
+void Receiving::tell_of_loss(const std::string& line) {
+  constexpr std::uint64_t kTold = 8;
+  if (lost_ > kTold) return;
+  progress_.clear();
+  note(lost_ == kTold ? line + "; more are counted in silence" : line);
+}
+
 // The death of one of many ends nothing while others live, and is not passed over in silence.
 void Receiving::note_departed() {
   while (const auto departed = receiver_.next_departed()) {
-    last_dead_ = departed->who;
-    note(
-        fmt::format("sender {} died; all that it committed was delivered", name_of(departed->who)));
+    dead_.push_back(departed->who);
+    progress_.clear();
+    note(fmt::format("sender {} died; what it had finished was delivered", name_of(departed->who)));
   }
+}
+
+// What is put together in memory goes in silence when its sender ends in the middle. Of one sender
+// the parts are out, and take() fails.
+void Receiving::note_given_up() {
+  const std::uint64_t now = ring().tally().aborted.value();
+  const std::uint64_t lost = now - std::exchange(aborted_seen_, now);
+  if (lost == 0 || ring().link().shape().form == channel::RingForm::lane) return;
+  lost_ += lost;
+  tell_of_loss(fmt::format("{} dropped: its sender ended in the middle", counted(lost, "message")));
+  if (first_loss_) return;
+  first_loss_ = failed(Error{Errc::cancelled, 0, "message: given up"}, subject_).value();
+}
+
+std::string Receiving::so_far() const {
+  return fmt::format("{} bytes in {}", grouped(tally_.bytes), counted(tally_.records, "record"));
+}
+
+// `error` is about one message: the next look at the ring goes on behind it.
+std::optional<Outcome> Receiving::lose_message(const Error& error) {
+  Subject subject = subject_;
+  subject.message_bytes = opt_.message_limit;
+  Failure failure = failed(error, subject).value();
+  lost_ += 1;
+  if (error.code == Errc::cancelled) {
+    failure.text.what = fmt::format("a sender gave a message up after {} bytes of it (cancelled)",
+                                    grouped(open_bytes_));
+  }
+  // Parts of it are out: what follows would be taken for the rest.
+  if (open_bytes_ != 0) return tl::unexpected(std::move(failure));
+  tell_of_loss(failure.text.what);
+  if (!first_loss_) first_loss_ = std::move(failure);
+  return std::nullopt;
 }
 
 tl::unexpected<Failure> Receiving::sender_died(const Error& error) {
-  auto failure = failed(error, subject_);
-  std::string who;
-  if (last_dead_) {
-    who = " " + name_of(*last_dead_);
-  } else if (const auto token = load_token(ring().link().body().sender_role(0).token)) {
-    who = " " + name_of(*token);
+  Failure failure = failed(error, subject_).value();
+  if (dead_.empty()) {
+    std::string who = "the sender";
+    if (const auto token = load_token(ring().link().body().sender_role(0).token)) {
+      who = "sender " + name_of(*token);
+    }
+    failure.text.what = fmt::format("{} died after {} (peer_dead)", who, so_far());
+  } else {
+    constexpr std::size_t kShown = 4;
+    std::string who;
+    for (std::size_t i = 0; i < std::min(dead_.size(), kShown); ++i) {
+      who += (i == 0 ? "" : ", ") + name_of(dead_[i]);
+    }
+    if (dead_.size() > kShown) who += fmt::format(" and {} more", dead_.size() - kShown);
+    failure.text.what = fmt::format("{} died: {}; {} came from all together (peer_dead)",
+                                    counted(dead_.size(), "sender"), who, so_far());
   }
-  failure.value().text.what = fmt::format("sender{} died after {} bytes in {} records (peer_dead)",
-                                          who, grouped(tally_.bytes), grouped(tally_.records));
-  failure.value().text.why =
-      "the kernel reports that process gone; all that it committed was delivered, the rest never "
-      "came";
-  failure.value().text.fix =
+  failure.text.why = "the kernel reports that process gone; all that it committed was delivered";
+  if (open_bytes_ != 0) {
+    lost_ += 1;
+    failure.text.why += fmt::format(", {} bytes of its last message among it; the rest never came",
+                                    grouped(open_bytes_));
+  } else if (lost_ != 0) {
+    failure.text.why += fmt::format(" but {} that it did not finish", counted(lost_, "message"));
+  } else {
+    failure.text.why += ", the rest never came";
+  }
+  failure.text.fix =
       fmt::format("start the sender again: slipring send {}; nothing has to be repaired",
                   printable(subject_.name));
-  return failure;
+  return tl::unexpected(std::move(failure));
+}
+
+// The end of a stream in which something was lost is not a good one.
+Outcome Receiving::complete() const {
+  if (first_loss_) return tl::unexpected(*first_loss_);
+  return ExitCode::ok;
 }
 
 std::optional<Outcome> Receiving::pause(const Error& error) {
+  if (is_about_one_message(error)) return lose_message(error);
   const bool ended = error.code == Errc::closed || error.code == Errc::peer_dead;
   if (!ended && error.code != Errc::timed_out) return failed(error, subject_);
   if (ended && !sender_.is_old_news()) {
     if (error.code == Errc::peer_dead) return sender_died(error);
+    // It had no room to say that it gave the message up.
+    if (open_bytes_ != 0) return lose_message(Error{Errc::cancelled, 0, "message: given up"});
     sender_.remember();
-    if (!another_sender_comes()) return stop_signal() != 0 ? Outcome(stopped()) : ExitCode::ok;
-    return std::nullopt;
+    if (another_sender_comes()) return std::nullopt;
+    return stop_signal() != 0 ? Outcome(stopped()) : complete();
   }
   if (const auto go_on = between(); !go_on) return tl::unexpected(go_on.error());
   if (ended) nap(std::chrono::milliseconds(10));
@@ -235,12 +317,13 @@ Outcome Receiving::pump() {
     if (stop_signal() != 0) return stopped();
     const auto enough = take(give_up_.or_earlier(Deadline::in(kSlice)));
     note_departed();
+    note_given_up();
     if (!enough) {
       if (auto over = pause(enough.error())) return *std::move(over);
       continue;
     }
     if (output_) return tl::unexpected(*output_);
-    if (*enough) return ExitCode::ok;
+    if (*enough) return complete();
     progress_.tick(tally_, [this] { return ring().approx_backlog(); });
     restart_timeout();
   }

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "progress.h"
 #include "report.h"
@@ -20,6 +22,7 @@ struct ReceiveOptions {
   std::chrono::nanoseconds linger{};  ///< For another sender, after the last has closed.
   std::uint64_t count = 0;            ///< End after that many messages; 0: no limit.
   bool lines = false;                 ///< A newline behind each.
+  std::uint64_t message_limit = 0;    ///< Bytes, of a message from one of many senders.
   bool shows_progress = false;
 };
 
@@ -50,7 +53,13 @@ class Receiving {
   [[nodiscard]] std::optional<Outcome> pause(const Error& error);
   [[nodiscard]] bool another_sender_comes();
   void note_departed();
+  void note_given_up();
+  void tell_of_loss(const std::string& line);
+  [[nodiscard]] Outcome complete() const;
+  /// One message is lost, the others go on: said at once, and what we end with.
+  [[nodiscard]] std::optional<Outcome> lose_message(const Error& error);
   [[nodiscard]] tl::unexpected<Failure> sender_died(const Error& error);
+  [[nodiscard]] std::string so_far() const;
   void restart_timeout() {
     if (opt_.timeout) give_up_ = Deadline::in(*opt_.timeout);
   }
@@ -64,7 +73,11 @@ class Receiving {
   Tally tally_;
   Deadline give_up_ = Deadline::never();
   std::optional<Failure> output_;  // why writing failed
-  std::optional<ProcessToken> last_dead_;
+  std::optional<Failure> first_loss_;
+  std::uint64_t open_bytes_ = 0;  // of a message whose parts were written, and whose end was not
+  std::uint64_t aborted_seen_ = 0;
+  std::uint64_t lost_ = 0;
+  std::vector<ProcessToken> dead_;  // of many senders
 };
 
 }  // namespace slipring::tools

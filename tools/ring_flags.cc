@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <grp.h>
 
+#include <algorithm>
+#include <bit>
 #include <charconv>
 
 #include "sizes.h"
@@ -61,9 +63,11 @@ Try<channel::RingForm> form(const RingFlags& flags, const std::string& command) 
                  "known are spsc (one sender) and mpsc (many)", command + " NAME --ring mpsc");
   }
   if (!many && !(flags.order.empty() && flags.senders.empty())) {
-    return usage(fmt::format("{} needs --ring mpsc", flags.order.empty() ? "--senders" : "--order"),
+    const bool of_order = !flags.order.empty();
+    return usage(fmt::format("{} needs --ring mpsc", of_order ? "--order" : "--senders"),
                  "a ring of one sender has one order and one place for it",
-                 command + " NAME --ring mpsc --order producer");
+                 fmt::format("{} NAME --ring mpsc{}", command,
+                             flags.order == "total" ? " --order total" : ""));
   }
   if (!many) return channel::RingForm::lane;
   if (flags.order.empty() || flags.order == "producer") return channel::RingForm::per_producer;
@@ -76,19 +80,27 @@ Try<channel::RingForm> form(const RingFlags& flags, const std::string& command) 
 // "4K:64,1M:4"
 Try<pool::PoolSpec> pool_spec(const std::string& text, const std::string& command) {
   pool::PoolSpec spec;
-  std::string_view rest = text;
-  while (!rest.empty()) {
-    const std::string_view part = rest.substr(0, rest.find(','));
-    rest.remove_prefix(std::min(rest.size(), part.size() + 1));
-    const std::size_t colon = part.find(':');
-    const std::uint64_t bytes = parse_size(std::string(part.substr(0, colon))).value_or(0);
-    const std::string_view times = colon == part.npos ? "" : part.substr(colon + 1);
-    const unsigned long count = number(times, 10).value_or(0);
-    const bool fits = bytes != 0 && pool::class_for(bytes) < pool::kClassCount;
-    if (!fits || count == 0 || count > pool::kMaxBlocksPerClass) {
-      return usage(fmt::format("bad blocks '{}' for --pool", printable(part)),
-                   "blocks are SIZE:COUNT, of 256 bytes to 1M", command + " NAME --pool 64K:32");
+  for (std::size_t at = 0; at <= text.size();) {
+    const std::size_t comma = std::min(text.find(',', at), text.size());
+    const std::string part = text.substr(at, comma - at);
+    at = comma + 1;
+    const std::size_t colon = std::min(part.find(':'), part.size());
+    const std::uint64_t bytes = parse_size(part.substr(0, colon)).value_or(0);
+    const unsigned long count =
+        number(std::string_view(part).substr(std::min(colon + 1, part.size())), 10).value_or(0);
+    const auto bad = [&](std::string why) {
+      return usage(fmt::format("bad blocks '{}' for --pool", printable(part)), std::move(why),
+                   command + " NAME --pool 64K:32");
+    };
+    // A size is not rounded up in silence: as a capacity, it is a power of two or wrong.
+    if (!std::has_single_bit(bytes) || bytes < pool::kMinBlockBytes ||
+        bytes > pool::kMaxBlockBytes || count == 0 || count > pool::kMaxBlocksPerClass) {
+      return bad(
+          fmt::format("blocks are SIZE:COUNT; a size is a power of two from 256 to 1M, a "
+                      "count at most {}",
+                      pool::kMaxBlocksPerClass));
     }
+    if (spec.counts[pool::class_for(bytes)] != 0) return bad("blocks of that size are given twice");
     spec.with(bytes, static_cast<std::uint32_t>(count));
   }
   return spec;
@@ -180,6 +192,14 @@ Try<std::optional<std::chrono::nanoseconds>> duration_flag(const std::string& te
                fmt::format("{} NAME {} 5ms", command, option));
 }
 
+Try<std::uint64_t> count_flag(const std::string& text, const std::string& option,
+                              const std::string& command) {
+  if (text.empty()) return 0;
+  if (const auto count = number(text, 10); count && *count != 0) return *count;
+  return usage(fmt::format("bad number '{}' for {}", printable(text), option),
+               "it says how many, from 1", fmt::format("{} NAME {} 10", command, option));
+}
+
 Try<channel::ShmOptions> shm_options(const RingFlags& flags, const std::string& command) {
   channel::ShmOptions options;
   options.places = places();
@@ -195,11 +215,13 @@ Try<channel::ShmOptions> shm_options(const RingFlags& flags, const std::string& 
     options.capacity = ring::kDefaultLaneCapacity;
   if (!flags.senders.empty()) {
     const auto senders = number(flags.senders, 10);
-    if (!senders || *senders == 0) {
+    // What a form takes at most is the library's to say; zero and beyond 32 bits nobody takes.
+    if (!senders || *senders == 0 || *senders > 0xffffffff) {
       return usage(fmt::format("bad number '{}' for --senders", printable(flags.senders)),
-                   "it is how many may send at a time", command + " NAME --ring mpsc --senders 64");
+                   "it says how many may send at a time, from 1",
+                   command + " NAME --ring mpsc --senders 64");
     }
-    options.senders = static_cast<std::uint32_t>(std::min<unsigned long>(*senders, 1u << 31));
+    options.senders = static_cast<std::uint32_t>(*senders);
   }
   if (!flags.pool.empty()) {
     const auto pool = pool_spec(flags.pool, command);

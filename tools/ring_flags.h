@@ -39,5 +39,8 @@ void add_ring_flags(CLI::App& app, RingFlags& flags, bool all);
                                                           const std::string& command);
 [[nodiscard]] Try<std::optional<std::chrono::nanoseconds>> duration_flag(
     const std::string& text, const std::string& option, const std::string& command);
+/// How many, from 1. Nothing given: 0.
+[[nodiscard]] Try<std::uint64_t> count_flag(const std::string& text, const std::string& option,
+                                            const std::string& command);
 
 }  // namespace slipring::tools

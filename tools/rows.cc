@@ -4,12 +4,15 @@
 #include <fmt/format.h>
 #include <grp.h>
 #include <pwd.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "ring_flags.h"
+#include "sizes.h"
 #include "slipring/base/deadline.h"
 #include "stop.h"
 
@@ -43,23 +46,23 @@ std::optional<Look> look_at(const segment::Listing& listing, bool exact) {
   return look;
 }
 
-// A segment without a name is found through a process that has it open.
-std::optional<Look> look_through(const manager::RegistryRow& attached, bool exact) {
-  auto segment = manager::open_attached(attached, segment::OpenMode::read_only, places());
-  if (!segment) return std::nullopt;
+// A segment without a name, found through a process that has it open.
+Look look_into(segment::Segment segment, int pid, int fd, bool exact) {
   Look look;
-  look.row.listing.backend = segment::Backend::memfd;
-  look.row.listing.where =
-      fmt::format("/proc/{}/fd/{}", attached.pid, attached.what.descriptor.value_or(0));
-  look.row.listing.info = segment->info();
-  look.row.listing.object_bytes = segment->info().total_bytes;
-  look.row.listing.owner = ::geteuid();
-  look.row.listing.mode = segment->info().mode;
-  look.row.info = segment->info();
-  auto view = channel::inspect(*segment, exact);
+  segment::Listing& listing = look.row.listing;
+  listing.name = fmt::format("fd:{}/{}", pid, fd);
+  listing.backend = segment::Backend::memfd;
+  listing.where = fmt::format("/proc/{}/fd/{}", pid, fd);
+  listing.info = segment.info();
+  listing.object_bytes = segment.info().total_bytes;
+  struct stat st {};
+  if (::stat(listing.where.c_str(), &st) == 0) listing.owner = st.st_uid;
+  listing.mode = segment.info().mode;
+  look.row.info = segment.info();
+  auto view = channel::inspect(segment, exact);
   if (view) {
     look.row.view = std::move(*view);
-    look.mapping = std::move(*segment);
+    look.mapping = std::move(segment);
   } else {
     look.row.error = view.error();
   }
@@ -78,9 +81,11 @@ void add_attached(std::vector<Look>& looks, bool with_nameless, bool exact) {
     if (found == looks.end()) {
       const bool nameless = attached.what.backend == segment::Backend::memfd &&
                             attached.holder != manager::Holder::dead;
-      auto look = with_nameless && nameless ? look_through(attached, exact) : std::nullopt;
-      if (!look) continue;
-      looks.push_back(std::move(*look));
+      if (!with_nameless || !nameless || !attached.what.descriptor) continue;
+      auto segment = manager::open_attached(attached, segment::OpenMode::read_only, places());
+      if (!segment) continue;
+      looks.push_back(look_into(std::move(*segment), static_cast<int>(attached.pid),
+                                static_cast<int>(*attached.what.descriptor), exact));
       found = std::prev(looks.end());
     }
     found->row.attached.push_back(attached);
@@ -186,9 +191,17 @@ Try<std::vector<Row>> look_at_rings(const std::vector<Selector>& selectors,
     return failed(listed.error(), subject);
   }
   std::vector<Look> looks;
+  for (const Selector& selector : selectors) {
+    if (selector.by != Selector::By::descriptor) continue;
+    auto segment = open_selected(selector, segment::OpenMode::read_only);
+    if (segment) looks.push_back(look_into(std::move(*segment), selector.pid, selector.fd, exact));
+  }
   for (const segment::Listing& listing : *listed) {
-    // The registry is where we look things up, and no ring.
-    if (listing.info && listing.info->content == manager::kContentRegistry) continue;
+    // The registry is where we look things up, and no ring; who asks for it by name is told so.
+    const bool by_name = std::ranges::any_of(selectors, [&](const Selector& selector) {
+      return selector.by == Selector::By::name && matches(selector, listing);
+    });
+    if (!by_name && listing.info && listing.info->content == manager::kContentRegistry) continue;
     const bool wanted =
         selectors.empty() || std::ranges::any_of(selectors, [&](const Selector& selector) {
           return matches(selector, listing);
@@ -225,10 +238,25 @@ std::string ring_text(const channel::RingShape& shape) {
     case channel::RingForm::per_producer:
       return fmt::format("{} lanes of {}", shape.senders, capacity);
     case channel::RingForm::total:
-      return fmt::format("ring of {} in total order for {}", capacity, shape.senders);
+      return fmt::format("ring of {} in total order for {} senders", capacity, shape.senders);
     case channel::RingForm::lane: break;
   }
   return "lane of " + capacity;
+}
+
+std::string ring_text(const channel::RingBody& body, segment::Backend kind) {
+  std::string text = fmt::format("{} {}", to_string(kind), ring_text(body.shape()));
+  const auto pool = body.pool().empty() ? Result<pool::PoolGeometry>(fail(Errc::not_found))
+                                        : pool::load_geometry(body.pool());
+  if (!pool) return text;
+  const char* joint = " with ";
+  for (std::uint32_t c = 0; c < pool::kClassCount; ++c) {
+    const std::uint32_t count = pool->classes[c].count;
+    if (count == 0) continue;
+    text += fmt::format("{}{} of {}", std::exchange(joint, " and "), counted(count, "block"),
+                        human_bytes(pool::block_bytes(c)));
+  }
+  return text;
 }
 
 std::string senders_text(const channel::RingView& view) {

@@ -38,8 +38,10 @@ struct Row {
 
 /// "feed(4101) producer", as the registry has it.
 [[nodiscard]] std::string attached_text(const manager::RegistryRow& row);
-/// "lane of 256K", "64 lanes of 64K", "ring of 256K in total order for 64": for create and stat.
+/// "lane of 256K", "64 lanes of 64K", "ring of 256K in total order for 64 senders"
 [[nodiscard]] std::string ring_text(const channel::RingShape& shape);
+/// The same with its kind and its blocks: "posix lane of 256K with 32 blocks of 64K".
+[[nodiscard]] std::string ring_text(const channel::RingBody& body, segment::Backend kind);
 /// The senders in few words: end_text() of the one that says most, and " +7" for other living ones.
 [[nodiscard]] std::string senders_text(const channel::RingView& view);
 /// "feed(4101)", "feed(4101):stopped", "feed(4101):dead", or "-".

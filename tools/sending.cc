@@ -24,24 +24,30 @@ Sending::Sending(Subject subject, Input input, channel::MessageSender sender,
       progress_(shows_progress, printable(subject_.name), input_.size()) {}
 
 Outcome Sending::run(const Cut& cut) {
+  const std::uint64_t dropped_before = ring().tally().dropped.value();
   Outcome outcome = pump(cut);
   if (outcome) {
     if (const auto drained = drain_stash(); !drained) outcome = tl::unexpected(drained.error());
   }
   const channel::SenderCounters counters = ring().counters();
-  Summary summary{"send",
-                  subject_.name,
-                  ring().link().segment().backend(),
-                  tally_,
-                  progress_.seconds(),
-                  counters.parks,
-                  counters.wakes,
-                  {},
-                  {}};
+  Summary summary;
+  summary.command = "send";
+  summary.name = subject_.name;
+  summary.kind = ring().link().segment().backend();
   summary.left = sender_.close();
+  summary.dropped = ring().tally().dropped.value() - dropped_before;
+  count_drained(*summary.dropped);
+  summary.tally = tally_;
+  summary.seconds = progress_.seconds();
+  summary.parks = counters.parks;
+  summary.wakes = counters.wakes;
   summary.exit = outcome ? *outcome : outcome.error().exit;
   progress_.finish(tally_);
   print_summary(summary);
+  if (*summary.dropped != 0) {
+    note(fmt::format("{} put by and not sent: no room was made",
+                     counted(*summary.dropped, "message")));
+  }
   if (outcome && summary.left == channel::ShmLink::Left::unread && voice().verbose) {
     note(fmt::format("{} keeps what nobody has read yet; slipring recv {} gets it",
                      printable(subject_.name), printable(subject_.name)));
@@ -63,30 +69,44 @@ void Sending::count(std::uint64_t bytes) {
   tally_.records += 1;
 }
 
+// What was put by counts once it is out of our memory, where `left` messages are still.
+void Sending::count_drained(std::uint64_t left) {
+  while (put_by_.size() > left) {
+    count(put_by_.front());
+    put_by_.pop_front();
+  }
+}
+
+bool Sending::fits_one_piece(std::uint64_t size) const {
+  return size <= std::max<std::uint64_t>(sender_.ring().max_payload(), sender_.largest_block());
+}
+
 // The receiver ended, and we have not: that is no good end, however it left.
 tl::unexpected<Failure> Sending::receiver_ended(const Error& error) const {
   auto failure = failed(error, subject_);
   failure.value().exit = ExitCode::peer_dead;
-  failure.value().text.why += fmt::format("; sent so far: {} bytes in {} records",
-                                          grouped(tally_.bytes), grouped(tally_.records));
+  failure.value().text.why += fmt::format("; sent so far: {} bytes in {}", grouped(tally_.bytes),
+                                          counted(tally_.records, "record"));
   return failure;
 }
 
-Try<void> Sending::go_on_waiting(const Error& error, Deadline until) {
+Try<void> Sending::go_on_waiting(const Error& error, Deadline until, At at) {
   const Errc code = error.code;
   if (stop_signal() != 0) return stopped();
   const bool ended = code == Errc::closed || code == Errc::peer_dead;
   if (ended && !receiver_.is_old_news()) return receiver_ended(error);
   if (!ended && code != Errc::timed_out && code != Errc::full) return failed(error, subject_);
-  if (!on_full_.waits()) {
+  const bool alone = ring().look_at_receiver() != RoleWatch::Peer::alive;
+  // Half a message is of no use: in its middle, a policy that does not wait asks for somebody who
+  // receives, not for room.
+  if (!on_full_.waits() && (at == At::beginning || alone)) {
     ring().tally().refused.add();
-    return failed(Error{Errc::full, 0, "send"}, subject_);
+    return failed(Error{Errc::full, 0, stashes() ? "stash" : "send"}, subject_);
   }
   if (until.passed()) {
     ring().tally().timeouts.add();
     return failed(Error{Errc::timed_out, 0, "wait"}, subject_);
   }
-  const bool alone = ring().look_at_receiver() != RoleWatch::Peer::alive;
   if (alone && name_.is_gone(ring().link().segment())) {
     return failed(Error{Errc::segment_lost, 0, "wait"}, subject_);
   }
@@ -98,11 +118,14 @@ Try<void> Sending::go_on_waiting(const Error& error, Deadline until) {
 // Runs `attempt`, a call that may find no room, until it succeeds or there is a reason not to wait.
 // `attempt(Deadline)` returns a Result.
 template <typename Attempt>
-auto Sending::with_room(Attempt&& attempt)
+auto Sending::with_room(Attempt&& attempt, At at)
     -> Try<typename decltype(attempt(Deadline::now()))::value_type> {
-  const Deadline until = on_full_.waits() ? on_full_.deadline() : Deadline::now();
+  const bool waits = on_full_.waits() || at == At::middle;
+  const Deadline until = on_full_.waits()   ? on_full_.deadline()
+                         : at == At::middle ? Deadline::never()
+                                            : Deadline::now();
   for (;;) {
-    const Deadline slice = on_full_.waits() ? Deadline::in(kSlice) : Deadline::now();
+    const Deadline slice = waits ? Deadline::in(kSlice) : Deadline::now();
     auto done = attempt(slice.or_earlier(until));
     if (done) {
       if constexpr (std::is_void_v<typename decltype(done)::value_type>)
@@ -110,7 +133,9 @@ auto Sending::with_room(Attempt&& attempt)
       else
         return std::move(*done);
     }
-    if (const auto on = go_on_waiting(done.error(), until); !on) return tl::unexpected(on.error());
+    if (const auto on = go_on_waiting(done.error(), until, at); !on) {
+      return tl::unexpected(on.error());
+    }
   }
 }
 
@@ -154,62 +179,92 @@ Try<std::size_t> Sending::fill(std::span<std::byte> room, bool gathers) {
 }
 
 Outcome Sending::pump_messages(std::uint64_t size, bool gathers) {
-  const bool fits = size <= std::max<std::uint64_t>(ring().max_payload(), sender_.largest_block());
   for (;;) {
     const auto state = wait_for_input();
     if (!state) return tl::unexpected(state.error());
     if (*state == Input::State::end) return ExitCode::ok;
-    const std::uint64_t next = std::min(size, input_.left().value_or(size));
-    const auto sent = !fits       ? send_chunks(next, false)
-                      : stashes() ? send_stashable(static_cast<std::size_t>(next), gathers)
-                                  : send_in_place(static_cast<std::size_t>(next), gathers);
+    std::uint64_t next = std::min(size, input_.left().value_or(size));
+    // What a pipe has goes at once, and asks for no more room than it needs.
+    if (!gathers) next = std::min(next, input_.available().value_or(next));
+    const auto sent = !fits_one_piece(next) ? send_chunks(next, false)
+                      : reads_first() ? send_by_memory(static_cast<std::size_t>(next), gathers)
+                                      : send_in_place(static_cast<std::size_t>(next), gathers);
     if (!sent) return tl::unexpected(sent.error());
     if (!*sent) return ExitCode::ok;
+    tick();
   }
 }
 
+Try<std::optional<channel::MessageClaim>> Sending::claim(std::size_t size) {
+  using Room = std::optional<channel::MessageClaim>;
+  return with_room([&](Deadline until) -> Result<Room> {
+    auto claim = sender_.claim(size, until);
+    if (claim) return Room(std::move(*claim));
+    if (claim.error().code == Errc::full) return Room();  // the pool is dry
+    return tl::unexpected(claim.error());
+  });
+}
+
 Try<bool> Sending::send_in_place(std::size_t size, bool gathers) {
-  auto claim = with_room([&](Deadline until) { return sender_.claim(size, until); });
-  if (!claim) return tl::unexpected(claim.error());
-  const auto got = fill(claim->payload(), gathers);
+  auto room = claim(size);
+  if (!room) return tl::unexpected(room.error());
+  if (!*room) return send_chunks(size, false);
+  const auto got = fill((*room)->payload(), gathers);
   if (!got) return tl::unexpected(got.error());
-  if (*got == 0) return false;  // the end, of an input that could not say so before
-  if (const auto sent = claim->commit(*got); !sent) return failed(sent.error(), subject_);
+  if (*got == 0) return false;  // a file that became shorter
+  if (const auto sent = (*room)->commit(*got); !sent) return failed(sent.error(), subject_);
   count(*got);
-  tick();
   return true;
 }
 
-// Through private memory, since it may have to be put by.
-Try<bool> Sending::send_stashable(std::size_t size, bool gathers) {
-  std::vector<std::byte> message(size);
-  const auto got = fill(message, gathers);
+Try<bool> Sending::send_by_memory(std::size_t size, bool gathers) {
+  memory_.resize(std::max(memory_.size(), size));
+  const auto got = fill(std::span(memory_).first(size), gathers);
   if (!got) return tl::unexpected(got.error());
   if (*got == 0) return false;
-  message.resize(*got);
-  if (const auto sent = put(message); !sent) return tl::unexpected(sent.error());
-  tick();
+  const std::span<const std::byte> message = std::span(memory_).first(*got);
+  const auto sent = stashes() ? put_or_stash(message) : put(message);
+  if (!sent) return tl::unexpected(sent.error());
   return true;
 }
 
-// `size` bytes at most, or frame::kOpenEnded, each chunk read where it is sent from.
-Try<bool> Sending::send_chunks(std::uint64_t size, bool even_if_empty) {
-  const bool is_known = input_.left().has_value();
+// `size` bytes at most, or frame::kOpenEnded. A chunk is read where it is sent from, or first.
+Try<bool> Sending::send_chunks(std::uint64_t size, bool even_if_empty,
+                               std::span<const std::byte> ahead) {
+  const bool is_known = !ahead.empty() || input_.left().has_value();
   auto stream = sender_.stream(is_known ? size : frame::kOpenEnded);
   if (!stream) return failed(stream.error(), subject_);
   std::uint64_t bytes = 0;
   while (!stream->done()) {
-    if (const auto state = wait_for_input(); !state) return tl::unexpected(state.error());
-    const auto body = with_room([&](Deadline until) { return stream->next(until); });
+    if (ahead.empty()) {
+      if (const auto state = wait_for_input(); !state) return tl::unexpected(state.error());
+      if (reads_first()) {
+        memory_.resize(std::max<std::size_t>(memory_.size(), channel::Tiers{}.chunk_bytes));
+        const std::size_t some = std::min<std::uint64_t>(memory_.size(), size - bytes);
+        const auto got = input_.read(std::span(memory_).first(some));
+        if (!got) return tl::unexpected(got.error());
+        ahead = std::span(memory_).first(*got);
+      }
+    }
+    const auto body = with_room([&](Deadline until) { return stream->next(until); },
+                                bytes == 0 ? At::beginning : At::middle);
     if (!body) return tl::unexpected(body.error());
-    const std::uint64_t most = std::min<std::uint64_t>(body->size(), size - bytes);
-    const auto got = input_.read(body->first(static_cast<std::size_t>(most)));
-    if (!got) return tl::unexpected(got.error());
+    const std::span<std::byte> room =
+        body->first(static_cast<std::size_t>(std::min<std::uint64_t>(body->size(), size - bytes)));
+    std::size_t got = std::min(room.size(), ahead.size());
+    if (got != 0) {
+      std::memcpy(room.data(), ahead.data(), got);
+      ahead = ahead.subspan(got);
+    } else if (!reads_first()) {
+      const auto read = input_.read(room);
+      if (!read) return tl::unexpected(read.error());
+      got = *read;
+    }
     if (stop_signal() != 0) return stopped();
-    bytes += *got;
-    const bool at_end = *got == 0 || bytes == size;
+    bytes += got;
+    const bool at_end = got == 0 || bytes == size;
     if (bytes == 0 && !is_known && !even_if_empty) return false;
-    if (*got == 0 && is_known && bytes < size) {
+    if (got == 0 && is_known && bytes < size) {
       return tl::unexpected(
           Failure{{Errc::cancelled, "the input ended before its own size (cancelled)",
                    fmt::format("{} of {} bytes came: somebody made the file shorter",
@@ -217,31 +272,49 @@ Try<bool> Sending::send_chunks(std::uint64_t size, bool even_if_empty) {
                    "the receiver drops the message; send it again"},
                   ExitCode::system});
     }
-    if (const auto done = stream->commit(*got, !is_known && at_end); !done) {
+    if (const auto done = stream->commit(got, !is_known && at_end); !done) {
       return failed(done.error(), subject_);
     }
-    tally_.bytes += *got;
+    tally_.bytes += got;
     tick();
   }
   tally_.records += 1;
   return true;
 }
 
-// One message that is in memory, by the policy.
+// One message that is in memory.
 Try<void> Sending::put(std::span<const std::byte> message) {
-  if (stashes()) {
-    channel::SendOptions options;
-    options.on_full = on_full_;
-    const auto sent = sender_.send(message, options);
-    if (!sent && sent.error().code != Errc::full) {
-      return go_on_waiting(sent.error(), Deadline::now());
-    }
-    if (!sent) return failed(Error{Errc::full, 0, "stash"}, subject_);
-  } else {
-    const auto sent = with_room([&](Deadline until) { return ring().send(message, until); });
-    if (!sent) return sent;
+  auto room = claim(message.size());
+  if (!room) return tl::unexpected(room.error());
+  if (!*room) {
+    const auto sent = send_chunks(message.size(), true, message);
+    if (!sent) return tl::unexpected(sent.error());
+    return {};
   }
+  if (!message.empty()) {
+    std::memcpy((*room)->payload().data(), message.data(), message.size());
+  }
+  if (const auto sent = (*room)->commit(); !sent) return failed(sent.error(), subject_);
   count(message.size());
+  return {};
+}
+
+Try<void> Sending::put_or_stash(std::span<const std::byte> message) {
+  channel::SendOptions options;
+  options.on_full = on_full_;
+  const auto sent = sender_.send(message, options);
+  if (!sent && sent.error().code == Errc::full) {
+    const RoleWatch::Peer peer = ring().look_at_receiver();
+    const bool is_gone = peer == RoleWatch::Peer::dead || peer == RoleWatch::Peer::left;
+    if (is_gone && !receiver_.is_old_news()) {
+      const Errc code = peer == RoleWatch::Peer::dead ? Errc::peer_dead : Errc::closed;
+      return receiver_ended(Error{code, 0, "send: receiver"});
+    }
+    return failed(Error{Errc::full, 0, "stash"}, subject_);
+  }
+  if (!sent) return go_on_waiting(sent.error(), Deadline::now(), At::beginning);
+  put_by_.push_back(message.size());
+  count_drained(sender_.stashed());
   return {};
 }
 
@@ -249,7 +322,11 @@ Try<void> Sending::put(std::span<const std::byte> message) {
 Try<void> Sending::drain_stash() {
   if (sender_.stashed() == 0) return {};
   on_full_ = channel::OnFull::wait();
-  return with_room([this](Deadline until) { return sender_.drain(until); });
+  return with_room([this](Deadline until) {
+    auto drained = sender_.drain(until);
+    count_drained(sender_.stashed());
+    return drained;
+  });
 }
 
 tl::unexpected<Failure> Sending::line_too_long(std::uint64_t line) {
@@ -266,7 +343,7 @@ tl::unexpected<Failure> Sending::line_too_long(std::uint64_t line) {
 
 // As many lines as there is room for become visible together: one publication, at most one wake.
 Try<void> Sending::send_lines(std::span<const std::span<const std::byte>> lines) {
-  const bool in_groups = !stashes() && ring().link().shape().form != channel::RingForm::total;
+  const bool in_groups = !reads_first();
   for (std::size_t at = 0; at < lines.size();) {
     if (in_groups) {
       auto group = ring().group();
@@ -277,7 +354,9 @@ Try<void> Sending::send_lines(std::span<const std::span<const std::byte>> lines)
       for (std::size_t i = from; i < at; ++i) count(lines[i].size());
       if (at == lines.size()) break;
     }
-    if (const auto sent = put(lines[at++]); !sent) return sent;
+    const auto sent = stashes() ? put_or_stash(lines[at]) : put(lines[at]);
+    if (!sent) return sent;
+    ++at;
   }
   return {};
 }

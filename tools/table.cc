@@ -135,7 +135,8 @@ Try<std::vector<const Column*>> choose_columns(const std::string& list) {
       return usage(fmt::format("unknown column '{}' for -o", printable(name)),
                    "there are: " + known, "slipring ls -o +UUID,OWNER");
     }
-    chosen.push_back(&*found);
+    // Asked for twice is shown once: + may name what is usual, too.
+    if (std::ranges::find(chosen, &*found) == chosen.end()) chosen.push_back(&*found);
   }
   return chosen;
 }

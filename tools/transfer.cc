@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transfer.h"
 
-#include "rows.h"
-
 #include <fmt/format.h>
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "rows.h"
 #include "sizes.h"
 #include "slipring/base/hash.h"
 
@@ -23,6 +22,17 @@ const char* text_of(channel::ShmLink::Left left) noexcept {
   return "kept";
 }
 
+// Whether the ring's pool is the one that was asked for.
+bool has_blocks(const channel::RingBody& body, const channel::ShmOptions& options) {
+  if (!options.pool || body.pool().empty()) return !options.pool;
+  const auto pool = pool::load_geometry(body.pool());
+  if (!pool) return false;
+  for (std::uint32_t c = 0; c < pool::kClassCount; ++c) {
+    if (pool->classes[c].count != options.pool->counts[c]) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 void print_summary(const Summary& summary) {
@@ -36,6 +46,9 @@ void print_summary(const Summary& summary) {
                                  {"seconds", summary.seconds},
                                  {"parks", summary.parks}};
   if (summary.wakes) json["wakes"] = *summary.wakes;
+  if (summary.dropped) json["dropped"] = *summary.dropped;
+  if (summary.lost) json["lost"] = *summary.lost;
+  if (summary.died) json["died"] = *summary.died;
   json["left"] = text_of(summary.left);
   json["exit"] = to_int(summary.exit);
   fmt::print(stderr, "{}\n", nlohmann::ordered_json{{"slipring", json}}.dump());
@@ -71,25 +84,29 @@ Try<channel::OnFull> full_policy(const std::string& text, const std::string& com
     }
   }
   return usage(fmt::format("bad policy '{}' for --full", printable(text)),
-               "known are wait, wait:TIME, refuse and stash:SIZE",
-               command + " NAME --full stash:1M");
+               "known are wait, wait:TIME (as 5ms), refuse and stash:SIZE (as 1M)",
+               command + " NAME --full wait:5ms");
 }
 
 void note_difference(const RingFlags& asked, const channel::ShmOptions& options,
                      const channel::ShmLink& link, const std::string& name) {
   if (link.created()) return;
-  if (!asked.ring.empty() && options.form != link.shape().form) {
-    note(fmt::format("{} exists as {}; --ring {} is not used", printable(name),
-                     ring_text(link.shape()), asked.ring));
-  }
-  if (!asked.capacity.empty() && options.capacity != link.shape().capacity) {
-    note(fmt::format("{} exists with capacity {}; --capacity {} is not used", printable(name),
-                     human_bytes(link.shape().capacity), human_bytes(options.capacity)));
-  }
-  if (!asked.kind.empty() && options.kind != link.segment().backend()) {
-    note(fmt::format("{} exists as {}; --kind {} is not used", printable(name),
-                     to_string(link.segment().backend()), to_string(options.kind)));
-  }
+  const channel::RingShape& shape = link.shape();
+  std::string unused;
+  const auto add = [&unused](bool differs, const char* option, const std::string& value) {
+    if (differs && !value.empty()) unused += fmt::format(" {} {}", option, printable(value));
+  };
+  const auto is_lane = [](channel::RingForm form) { return form == channel::RingForm::lane; };
+  // --ring says one or many; which many, --order says.
+  add(is_lane(options.form) != is_lane(shape.form), "--ring", asked.ring);
+  add(options.form != shape.form, "--order", asked.order);
+  add(options.senders != shape.senders, "--senders", asked.senders);
+  add(options.capacity != shape.capacity, "--capacity", asked.capacity);
+  add(!has_blocks(link.body(), options), "--pool", asked.pool);
+  add(options.kind != link.segment().backend(), "--kind", asked.kind);
+  if (unused.empty()) return;
+  note(fmt::format("{} exists as {}; not used:{}", printable(name),
+                   ring_text(link.body(), link.segment().backend()), unused));
 }
 
 }  // namespace slipring::tools

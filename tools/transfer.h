@@ -24,6 +24,9 @@ struct Summary {
   double seconds = 0;
   std::uint64_t parks = 0;
   std::optional<std::uint64_t> wakes;
+  std::optional<std::uint64_t> dropped;  ///< send: put by, and lost with us,
+  std::optional<std::uint64_t> lost;     ///< recv: messages that never became whole,
+  std::optional<std::uint64_t> died;     ///< and senders that died.
   channel::ShmLink::Left left = channel::ShmLink::Left::kept;
   ExitCode exit = ExitCode::ok;
 };
@@ -81,7 +84,7 @@ class NameWatch {
 /// "wait", "wait:5ms", "refuse" or "stash:1M".
 [[nodiscard]] Try<channel::OnFull> full_policy(const std::string& text, const std::string& command);
 
-/// Notes when an existing ring is not as asked for.
+/// Says which of the options for a new ring do nothing, since an existing one is not as asked for.
 void note_difference(const RingFlags& asked, const channel::ShmOptions& options,
                      const channel::ShmLink& link, const std::string& name);
 

@@ -155,7 +155,8 @@ std::string Facts::senders_text(const RingView& view) {
     if (sender.end.stopped) text += ":stopped";
   }
   if (living > named) text += " and " + std::to_string(living - named) + " more";
-  return text.empty() ? "one has left since: try again" : text + " hold them, and are alive";
+  if (text.empty()) return "one has left since: try again";
+  return text + (living == 1 ? " holds it, and is alive" : " hold them, and are alive");
 }
 
 const EndView* Facts::holder() {
@@ -191,7 +192,13 @@ std::string Facts::request_fact(std::string_view fact) {
   if (fact == "capacity") return human_bytes(options.capacity);
   if (fact == "capacity_fault") return capacity_fault();
   if (fact == "next_capacity") return next_capacity(options.capacity);
-  if (fact == "need") return human_bytes(options.capacity + 4 * 4096);
+  if (fact == "need") return human_bytes(segment_bytes(options).value_or(options.capacity));
+  if (fact == "smaller") {
+    if (options.form == RingForm::per_producer) return "fewer --senders, a smaller --capacity";
+    return options.pool ? "a smaller --pool" : "a smaller --capacity";
+  }
+  if (fact == "message_limit") return human_bytes(subject_.message_bytes);
+  if (fact == "more_message") return human_bytes(subject_.message_bytes * 4);
   if (fact == "node") return std::to_string(options.numa_node);
   if (fact == "senders") return std::to_string(options.senders);
   if (fact == "record") return human_bytes(subject_.record_bytes);
@@ -300,6 +307,12 @@ std::string Facts::ring_fact(std::string_view fact) {
   const std::string name = printable(subject_.name);
   if (fact == "peer_fix") return (we_send ? "slipring recv " : "slipring send ") + name;
   if (fact == "waited_for") return we_send ? "no room was made" : "nothing came";
+  if (fact == "one_at_a_time") {
+    return we_send ? "this ring has one sender at a time" : "a ring has one receiver at a time";
+  }
+  if (fact == "or_many") {
+    return we_send ? "; one for many senders: slipring create NEW --ring mpsc" : "";
+  }
   if (fact == "holds") return we_send ? "sends" : "receives";
 
   const RingView* view = ring_view();

@@ -18,10 +18,10 @@ struct Reason {
 };
 
 inline constexpr Reason kReasons[] = {
-    {Errc::full, "stash", "it is full, and so is what --full stash allows to put by",
-     "{peer_state}", "slipring recv {name} makes room; or a larger --full stash:SIZE"},
+    {Errc::full, "stash", "it is full, and --full stash takes no more", "{peer_state}",
+     "slipring recv {name} makes room; or a larger --full stash:SIZE"},
     {Errc::full, "", "it is full, and waiting was not allowed", "{peer_state}",
-     "slipring recv {name} makes room; send without --try waits for it"},
+     "slipring recv {name} makes room; send with --full wait waits for it"},
     {Errc::empty, "", "there is nothing to read", "{peer_state}",
      "slipring stat {name} shows who sends"},
 
@@ -46,6 +46,16 @@ inline constexpr Reason kReasons[] = {
     {Errc::cancelled, "", "its sender gave the message up in the middle",
      "it ended, failed or waited too long after a part of the message; the rest never comes",
      "start the sender again: slipring send {name}"},
+
+    {Errc::corrupt, "message: gap", "the beginning of a message is not there",
+     "a receiver that has ended took it; what came behind it was dropped",
+     "send that message again: slipring send {name}"},
+    {Errc::corrupt, "message:", "it brought a message that no sender makes ({op})",
+     "a program that breaks the rules sends into it; that message was dropped, others go on",
+     "slipring stat {name} shows who sends"},
+    {Errc::corrupt, "pool:", "it brought a reference to a block that is not its own ({op})",
+     "a program that breaks the rules sends into it; that message was dropped, others go on",
+     "slipring stat {name} shows who sends"},
 
     {Errc::corrupt, "", "it holds what no slipring process writes ({op})",
      "another program wrote into {where}, or memory was damaged; {attached}",
@@ -76,6 +86,10 @@ inline constexpr Reason kReasons[] = {
      "a symbolic link, directory, FIFO or device stands at {where}", "use another name"},
     {Errc::bad_format, "sysv: creator died", "its creator died before it was complete",
      "the kernel kept a System V segment without contents", "ipcs -m, then ipcrm -m ID"},
+    {Errc::bad_format, "message:", "it brought a message that no sender makes ({op})",
+     "a program that breaks the rules, or of another version, sends into it; that message was "
+     "dropped, others go on",
+     "slipring stat {name} shows who sends"},
     {Errc::bad_format, "", "it holds no ring that this slipring understands ({op})",
      "{where} was damaged, or made by another version", "slipring rm -f {name}"},
 
@@ -103,9 +117,8 @@ inline constexpr Reason kReasons[] = {
      "ipcs -m shows whose it is; without --sysv-key no key is needed"},
     {Errc::exists, "", "it exists already", "{where}: {attached}",
      "send and recv use it as it is; or remove it first: slipring rm {name}"},
-    {Errc::in_use, "take role", "{holder} {holds} already",
-     "a lane has one sender and one receiver at a time; {holder_state}",
-     "{holder_fix}, or use another name"},
+    {Errc::in_use, "take role", "{holder} {holds} already", "{one_at_a_time}; {holder_state}",
+     "{holder_fix}, or use another name{or_many}"},
     {Errc::in_use, "mpsc: every lane", "all {places} places for senders are taken", "{holders}",
      "stop one of them, or make a ring with more: slipring create NEW --ring mpsc --senders "
      "{more_places}"},
@@ -135,13 +148,16 @@ inline constexpr Reason kReasons[] = {
      "a record takes at most a quarter of the capacity, which is {held_capacity}", "{record_fix}"},
     {Errc::too_large, "total: record type", "a {want_type} does not fit into {capacity}",
      "a record takes at most a quarter of the capacity", "a larger capacity"},
+    {Errc::too_large, "message:", "a message is larger than the {message_limit} that one may have",
+     "from many senders each is put together in memory, up to that limit; this one was dropped",
+     "slipring recv {name} --message-size {more_message}, or what is needed"},
     {Errc::too_large, "RLIMIT_FSIZE", "{need} is more than a file may have here",
      "the limit of file sizes is set for this shell", "ulimit -f unlimited"},
     {Errc::too_large, "shmget", "{need} is more than one System V segment may have",
      "sysctl kernel.shmmax limits it", "sysctl -w kernel.shmmax=BYTES, or --kind posix"},
     {Errc::too_large, "lane: record type", "a {want_type} does not fit into {capacity}",
      "a record takes at most a quarter of the capacity", "a larger capacity"},
-    {Errc::too_large, "", "{need} is too large", "{op}: {strerror}", "a smaller --capacity"},
+    {Errc::too_large, "", "{need} is too large", "{op}: {strerror}", "{smaller}"},
 
     {Errc::invalid_argument, "name: empty", "a name is needed",
      "a name is 1 to 200 of A-Z a-z 0-9 . _ -", "{command} ticks"},
@@ -165,7 +181,7 @@ inline constexpr Reason kReasons[] = {
      "in one order, a ring takes 1 to 1023 of them",
      "{command} {name} --ring mpsc --order total --senders 64"},
     {Errc::invalid_argument, "pool:", "no pool of such blocks can be made ({op})",
-     "blocks are 256 bytes to 1M, and a class of them takes 1 to 8388608",
+     "blocks are of 256 bytes to 1M, and there are 1 to 8388608 of a size",
      "{command} {name} --pool 64K:32"},
     {Errc::invalid_argument, "lane: granule", "a granule is 8, 16 or 64",
      "records start at multiples of it: 8 packs them, 64 gives each a cache line",
@@ -182,9 +198,12 @@ inline constexpr Reason kReasons[] = {
      "this machine has: {huge_sizes}", "{command} {name} --huge 2M"},
     {Errc::invalid_argument, "", "the request is wrong ({op})", "{strerror}", "{command} --help"},
 
+    {Errc::not_supported, "ring: doorbell of many",
+     "a ring of many senders has futex doorbells alone",
+     "the others need kernel objects, for which only a ring of one sender has a place",
+     "{command} {name} --ring mpsc, without --bell"},
     {Errc::not_supported, "ring: doorbell", "that doorbell does not work here",
-     "eventfd and signal need a descriptor or a pid that a name does not carry; a ring of many "
-     "senders has futex doorbells alone",
+     "eventfd and signal need a descriptor or a pid that a name does not carry",
      "{command} {name} --bell futex"},
     {Errc::not_supported, "header: ro_compat", "this slipring may only look at it",
      "{where} was made by a newer slipring", "use that version, or a new name"},
@@ -198,9 +217,12 @@ inline constexpr Reason kReasons[] = {
     {Errc::not_supported, "", "that is not possible here ({op})", "{strerror}",
      "{command} --help shows what is"},
 
+    {Errc::no_space, "message:", "there is no memory to put a message together ({op})",
+     "from many senders that is done in memory; this one was dropped, others go on",
+     "free, and ulimit -v, show how much there is; slipring stat {name} shows who sends"},
     {Errc::no_space, "posix_fallocate", "{need} needed, {free} free in {place}",
      "{place} has {total} here{container}",
-     "a smaller --capacity, or another file system: {command} {name} --kind file"},
+     "{smaller}, or another file system: {command} {name} --kind file"},
     {Errc::no_space, "shmget", "{need} needed, System V has no room for it",
      "sysctl kernel.shmall limits all of them together, kernel.shmmni their number",
      "ipcs -m shows who holds what; or --kind posix"},
@@ -208,7 +230,7 @@ inline constexpr Reason kReasons[] = {
      "the limit of locked memory is {memlock}", "ulimit -l unlimited, or leave --lock away"},
     {Errc::no_space, "", "{need} needed, {free} free ({op})",
      "the memory of this machine or of its control group is used up",
-     "a smaller --capacity, or another file system: {command} {name} --kind file"},
+     "{smaller}, or another file system: {command} {name} --kind file"},
 
     {Errc::system, "", "{strerror}", "the kernel refused {op}",
      "strace -f {command} {name} shows the call"},

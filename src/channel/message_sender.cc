@@ -46,6 +46,16 @@ struct MessageSenderState {
     if (!policy.waits()) return ring.try_claim(size);
     return ring.claim(size, until);
   }
+  /// Room for one more part of a message that has begun, by a policy that does not wait: half of it
+  /// is of no use to anybody, so it goes on as long as somebody receives. Errors: full  nobody
+  /// does.
+  [[nodiscard]] Result<ShmClaim> claim_for_rest(std::size_t size) noexcept {
+    for (;;) {
+      auto room = ring.claim(size, Deadline::in(std::chrono::milliseconds(50)));
+      if (room || room.error().code != Errc::timed_out) return room;
+      if (ring.look_at_receiver() != RoleWatch::Peer::alive) return fail(Errc::full, 0, "message");
+    }
+  }
   [[nodiscard]] Result<void> put_control(ControlRecord record, const OnFull& policy,
                                          Deadline until) noexcept {
     auto room = claim(sizeof record, policy, until);
@@ -137,12 +147,10 @@ Result<void> MessageSenderState::send_chunks(std::span<const std::byte> message,
   if (!splitter) return tl::unexpected(splitter.error());
   if (const auto begun = begin_chunks(policy, until); !begun) return begun;
   while (!splitter->done()) {
-    // A policy that does not wait decides about the beginning. From then on the message goes on as
-    // long as its receiver lives: half of it is of no use to anybody.
+    // A policy that does not wait decides about the beginning.
     const bool is_first = splitter->progress().handed_over == 0;
-    auto room = is_first         ? claim(splitter->room(), policy, until)
-                : policy.waits() ? ring.claim(splitter->room(), until)
-                                 : ring.claim(splitter->room());
+    auto room = is_first || policy.waits() ? claim(splitter->room(), policy, until)
+                                           : claim_for_rest(splitter->room());
     if (!room) {
       give_up(*splitter);
       return tl::unexpected(room.error());

@@ -107,6 +107,34 @@ Result<Plan> plan_of(const ShmOptions& options) {
   return fail(Errc::invalid_argument, 0, "ring: form");
 }
 
+/// The body of a ring's segment: the ring, and the pool behind it.
+struct Layout {
+  Plan ring;
+  std::optional<pool::PoolSpec> pool;
+  std::uint64_t pool_at = 0, pool_bytes = 0;
+
+  [[nodiscard]] std::uint64_t body_bytes() const {
+    return pool ? pool_at + pool_bytes : ring.bytes;
+  }
+};
+
+Result<Layout> lay_out(const ShmOptions& options) {
+  auto plan = plan_of(options);
+  if (!plan) return tl::unexpected(plan.error());
+  Layout layout{std::move(*plan), options.pool, 0, 0};
+  if (!layout.pool) return layout;
+  pool::PoolSpec& spec = *layout.pool;
+  if (spec.pool_id == 0) spec.pool_id = random_id();
+  // A place for whoever may send, for the receiver, and for successors of the dead among them.
+  const std::uint32_t senders = options.form == RingForm::lane ? 1 : options.senders;
+  spec.participants = std::max(spec.participants, std::min(senders + 8, pool::kMaxParticipants));
+  const auto geometry = pool::lay_out(spec);
+  if (!geometry) return tl::unexpected(geometry.error());
+  layout.pool_at = align_up(layout.ring.bytes, 4096);
+  layout.pool_bytes = geometry->total_bytes;
+  return layout;
+}
+
 RingShape shape_of(RingForm form, const ring::LaneGeometry& lane, std::uint32_t senders) {
   return {form,
           lane.capacity,
@@ -129,33 +157,23 @@ std::string_view to_string(RingForm form) noexcept {
   return "?";
 }
 
+Result<std::uint64_t> segment_bytes(const ShmOptions& options) {
+  const auto layout = lay_out(options);
+  if (!layout) return tl::unexpected(layout.error());
+  return segment::kHeaderBytes + layout->body_bytes();
+}
+
 Result<segment::Draft> draft_ring(const ShmOptions& options) {
-  const auto plan = plan_of(options);
-  if (!plan) return tl::unexpected(plan.error());
+  const auto layout = lay_out(options);
+  if (!layout) return tl::unexpected(layout.error());
   // Sleepers of the others are reached by a descriptor or a pid that a name does not carry, or by
   // objects that only a lane has room for.
-  const bool futex = options.bell == wait::BellKind::futex;
-  if (wait::has_fd(options.bell) || (options.form != RingForm::lane && !futex)) {
-    return fail(Errc::not_supported, 0, "ring: doorbell");
+  if (options.form != RingForm::lane && options.bell != wait::BellKind::futex) {
+    return fail(Errc::not_supported, 0, "ring: doorbell of many");
   }
-  std::uint64_t pool_at = 0;
-  std::uint64_t pool_bytes = 0;
-  pool::PoolSpec pool_spec;
-  if (options.pool) {
-    pool_spec = *options.pool;
-    if (pool_spec.pool_id == 0) pool_spec.pool_id = random_id();
-    // A place for whoever may send, for the receiver, and for successors of the dead among them.
-    const std::uint32_t senders = options.form == RingForm::lane ? 1 : options.senders;
-    pool_spec.participants =
-        std::max(pool_spec.participants, std::min(senders + 8, pool::kMaxParticipants));
-    const auto geometry = pool::lay_out(pool_spec);
-    if (!geometry) return tl::unexpected(geometry.error());
-    pool_at = align_up(plan->bytes, 4096);
-    pool_bytes = geometry->total_bytes;
-  }
-
+  if (wait::has_fd(options.bell)) return fail(Errc::not_supported, 0, "ring: doorbell");
   segment::Spec spec;
-  spec.body_bytes = options.pool ? pool_at + pool_bytes : plan->bytes;
+  spec.body_bytes = layout->body_bytes();
   spec.content = content_of(options.form);
   spec.fingerprint = fingerprint_of(options.form, options.pool.has_value());
   spec.mode = options.mode;
@@ -169,9 +187,10 @@ Result<segment::Draft> draft_ring(const ShmOptions& options) {
   spec.places = options.places;
   auto draft = segment::draft(options.kind, spec);
   if (!draft) return draft;
-  plan->format(draft->body().first(plan->bytes));
-  if (options.pool) {
-    const auto ok = pool::format_pool(draft->body().subspan(pool_at, pool_bytes), pool_spec);
+  layout->ring.format(draft->body().first(layout->ring.bytes));
+  if (layout->pool) {
+    const auto ok = pool::format_pool(draft->body().subspan(layout->pool_at, layout->pool_bytes),
+                                      *layout->pool);
     if (!ok) return tl::unexpected(ok.error());
   }
   return draft;

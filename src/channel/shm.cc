@@ -61,6 +61,13 @@ Result<void> SenderState::send_in_total(std::span<const std::byte> message,
   return total().try_send(message, type);
 }
 
+void SenderState::count_wait(Deadline deadline) noexcept {
+  const std::uint64_t sent = std::visit([](const auto& end) { return end.messages(); }, ring);
+  if (waited_behind == sent || deadline.passed()) return;
+  waited_behind = sent;
+  tally.waits.add();
+}
+
 ShmSender::ShmSender(std::unique_ptr<SenderState> state) noexcept : state_(std::move(state)) {}
 ShmSender::ShmSender(ShmSender&&) noexcept = default;
 ShmSender& ShmSender::operator=(ShmSender&& other) noexcept {
@@ -132,7 +139,7 @@ Result<void> ShmSender::wait_for_room(std::size_t size, bool own_line, Deadline 
     if (is_gone(peer)) return tl::unexpected(end_of(peer, "send: receiver"));
     return {};
   };
-  s.tally.waits.add();
+  s.count_wait(deadline);
   if (auto* lane = s.lane()) {
     // Waiting inside a group waits for ever: what would make room is withheld by ourselves.
     if (lane->has_open_group()) return fail(Errc::full, 0, "send: group open");

@@ -122,7 +122,7 @@ def case_refuses_to_remove_what_is_in_use_unless_forced(t):
                       'nothing removed', 'slipring rm -f x')
         assert t.stat('x')['kind'] == kind
         ended = t.ok('rm', '-f', 'x')
-        assert b'goes on with the old memory' in ended.err, ended
+        assert b'go on with the old memory' in ended.err, ended
         t.check_error(t.run('stat', 'x'), 2, 'not_found')
         t.ok('create', 'x')  # newcomers get a new one
         sender.stdin.write(b'still here')

@@ -26,6 +26,7 @@ struct Subject {
   channel::ShmOptions options;      ///< As asked for: kind, capacity, schema, places.
   std::optional<channel::End> end;  ///< The end that was wanted or held, if any.
   std::uint64_t record_bytes = 0;   ///< The record that did not fit; 0: not about one.
+  std::uint64_t message_bytes = 0;  ///< The most that a message may have; 0: not about one.
 };
 
 /// Three lines for people: what failed, why on this host, and the command that helps.

@@ -92,9 +92,13 @@ class RingBody {
   ring::TotalGeometry total_;
 };
 
+/// Bytes of the segment that draft_ring would make: ring, pool and header, before huge pages.
+/// Errors: those of the form's check_geometry and of pool::lay_out.
+[[nodiscard]] Result<std::uint64_t> segment_bytes(const ShmOptions& options);
+
 /// The segment of a new ring, formatted, without a name yet.
 /// Errors: those of the form's check_geometry, pool::lay_out and segment::draft; not_supported
-///         "ring: doorbell"  only a lane has doorbells other than futex, and none by descriptor.
+///         "ring: doorbell.."  only a lane has doorbells other than futex, and none by descriptor.
 [[nodiscard]] Result<segment::Draft> draft_ring(const ShmOptions& options);
 
 }  // namespace slipring::channel

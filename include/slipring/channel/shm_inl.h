@@ -22,6 +22,8 @@ struct SenderState {
   std::optional<wait::GateSleeper<>> at_gate;  // total order: all wait at one gate
   wait::WaitStrategy strategy;
   SenderTally tally;
+  /// Messages committed when a wait was counted last: one that a caller cuts in slices is one.
+  std::optional<std::uint64_t> waited_behind{};
 
   /// Null in a ring of total order.
   [[nodiscard]] ring::LaneProducer<>* lane() noexcept {
@@ -36,6 +38,7 @@ struct SenderState {
   [[gnu::noinline]] void commit_in_total(std::size_t used, std::uint16_t type,
                                          ring::RecordKind kind) noexcept;
   [[gnu::noinline]] void abort_in_total() noexcept;
+  [[gnu::noinline]] void count_wait(Deadline deadline) noexcept;
   [[nodiscard, gnu::noinline]] Result<void> send_in_total(std::span<const std::byte> message,
                                                           std::uint16_t type) noexcept;
 };
