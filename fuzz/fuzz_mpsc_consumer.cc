@@ -282,9 +282,12 @@ class Run {
     expect(found.lane < lanes_, "a record of a lane that does not exist");
     const auto* lane = consumer_->lane(found.lane);
     expect(lane != nullptr, "a record of a lane that is not attached");
+    expect(lane->geometry().granule == consumer_->geometry().lane.granule,
+           "a lane of another shape");
     const auto data = parts_.areas(found.lane).producer.subspan(kLaneAreaBytes);
     const ring::Record& record = found.record;
     expect(lies_in(record.payload, data), "a payload outside its lane");
+    expect(ends_before(record.payload, record.end, data), "a payload beyond its record");
     touch(record.payload);
     expect(record.payload.size() <= kCapacity / 4, "a payload larger than a lane takes");
     expect(record.end > lane->read_pos(), "a record that ends before it starts");

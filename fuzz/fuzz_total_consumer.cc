@@ -159,8 +159,14 @@ class Run {
 
   void peek(std::uint8_t detail) {
     const std::uint64_t before = consumer_->read_pos();
+    const auto said = ring_.what_is_next(before);
+    const std::uint64_t lies = OracleAccess::lies();
     OracleAccess::limit_loads(loads_to_peek(1));
     const auto record = consumer_->try_peek();
+    if (mode_ != OracleAccess::Mode::free && lies == OracleAccess::lies() && !corrupt_) {
+      expect(record ? said == record->end : said == tl::unexpected(record.error().code),
+             "peek does not do as the words say");
+    }
     const std::size_t expected = book_.next(before);
     expect(consumer_->read_pos() >= before, "read_pos went back");
     expect(consumer_->read_pos() - before <= kTotalCapacity + kTotalCapacity / 4,
@@ -221,6 +227,7 @@ class Run {
   void check(const Record& record, std::uint64_t number) {
     expect(!corrupt_, "a record after corrupt");
     expect(lies_in(record.payload, ring_.data()), "a payload outside the ring");
+    expect(ends_before(record.payload, record.end, ring_.data()), "a payload beyond its record");
     touch(record.payload);
     expect(record.payload.size() <= kTotalCapacity / 4 - kTotalGranule, "a payload too large");
     expect(record.end > consumer_->read_pos(), "a record that ends before it starts");

@@ -143,6 +143,9 @@ class Run {
     corrupt_ = corrupt_ || code == Errc::corrupt;
     if (!is_sound()) return;
     expect(code != Errc::corrupt, "corrupt, and nobody lied");
+    const std::uint64_t end = book_.frontier();
+    expect(ring::lap_ahead(ring_.descriptor(end).lap, ring_.view().lap(end)) < 0,
+           "failed, and left something behind");
     expect(code != Errc::full || !fits(size, own_line), "full, and there is room");
   }
 
@@ -309,6 +312,7 @@ class Run {
   /// Dies with whatever it has, and goes on as its own successor.
   void die_and_take() {
     kill_holder(ring_.view().owner_role(total_acting.slot.index));
+    forget_holders();
     take();
   }
   void take() {
@@ -340,10 +344,12 @@ class Run {
     return RoleWord::decode(role).state == RoleWord::State::held;
   }
 
+  /// Watches keep what they knew of a holder: in truth a death changes no token.
+  void forget_holders() { watches_ = {}; }
   void end_or_take() {
     if (!other_.is_in()) return (void)other_.take();
     other_.die();
-    watches_ = {};  // they keep what they knew of a holder; in truth a death changes no token
+    forget_holders();
   }
 
   /// A consumer that hears no lies sees what the book says.
