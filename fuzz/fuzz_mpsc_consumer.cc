@@ -19,8 +19,8 @@ namespace slipring::fuzz {
 namespace {
 
 using ring::kLaneAreaBytes;
-using ring::MpscRecord;
 using ring::Predecessor;
+using ring::Record;
 using test::OracleAccess;
 using test::Rights;
 using Consumer = ring::MpscConsumer<OracleAccess>;
@@ -278,14 +278,14 @@ class Run {
     }
   }
 
-  void check(const MpscRecord& found) {
-    expect(found.lane < lanes_, "a record of a lane that does not exist");
-    const auto* lane = consumer_->lane(found.lane);
+  void check(const Record& found) {
+    expect(found.source < lanes_, "a record of a lane that does not exist");
+    const auto* lane = consumer_->lane(found.source);
     expect(lane != nullptr, "a record of a lane that is not attached");
     expect(lane->geometry().granule == consumer_->geometry().lane.granule,
            "a lane of another shape");
-    const auto data = parts_.areas(found.lane).producer.subspan(kLaneAreaBytes);
-    const ring::Record& record = found.record;
+    const auto data = parts_.areas(found.source).producer.subspan(kLaneAreaBytes);
+    const Record& record = found;
     expect(lies_in(record.payload, data), "a payload outside its lane");
     expect(ends_before(record.payload, record.end, data), "a payload beyond its record");
     touch(record.payload);
@@ -298,8 +298,8 @@ class Run {
     expect(is_message, "a record that is no message");
     expect(may_repeat_ || !record.redelivered, "redelivered, and nobody died");
     if (is_sound()) {
-      expect(senders_[found.lane].was_sent(record), "a record that was not sent");
-      expect(!kept_ || (kept_->lane == found.lane && kept_->record.number == record.number),
+      expect(senders_[found.source].was_sent(record), "a record that was not sent");
+      expect(!kept_ || (kept_->source == found.source && kept_->number == record.number),
              "another record before the first was released");
     }
     kDelivered.reached();
@@ -311,22 +311,22 @@ class Run {
     kLied.reached_if(!is_sound());
   }
 
-  void release(const MpscRecord& found) {
+  void release(const Record& found) {
     kept_.reset();
     OracleAccess::limit_loads(0);
-    const auto* lane = consumer_->lane(found.lane);
-    const std::uint64_t given_back = found.record.end - lane->read_pos();
+    const auto* lane = consumer_->lane(found.source);
+    const std::uint64_t given_back = found.end - lane->read_pos();
     kTold.reached_if(consumer_->release(found));
-    expect(lane->read_pos() == found.record.end, "released, and not behind the record");
+    expect(lane->read_pos() == found.end, "released, and not behind the record");
     (void)consumer_->release(found);
-    expect(lane->read_pos() == found.record.end, "a second release moved on");
+    expect(lane->read_pos() == found.end, "a second release moved on");
     if (!is_sound()) return;
     // Deficit round robin: nobody waits for more than one visit elsewhere.
-    if (found.lane != visited_ || !others_have_more(found.lane)) {
-      kNextVisit.reached_if(found.lane != visited_ && visit_bytes_ >= Consumer::kVisitBytes);
+    if (found.source != visited_ || !others_have_more(found.source)) {
+      kNextVisit.reached_if(found.source != visited_ && visit_bytes_ >= Consumer::kVisitBytes);
       visit_bytes_ = 0;
     }
-    visited_ = found.lane;
+    visited_ = found.source;
     visit_bytes_ += given_back;
     expect(visit_bytes_ <= Consumer::kVisitBytes + kCapacity || lanes_ > Consumer::kAllHot,
            "a visit without an end");
@@ -373,14 +373,14 @@ class Run {
   /// A lane that there is not, and a record of long ago: our own mistakes, not the peers'.
   void release_nonsense(std::uint8_t detail) {
     OracleAccess::limit_loads(0);
-    MpscRecord nonsense;
-    nonsense.lane = lanes_ + detail;
+    Record nonsense;
+    nonsense.source = lanes_ + detail;
     expect(!consumer_->release(nonsense), "released a record of no lane");
-    nonsense.lane = detail % lanes_;
-    const auto* lane = consumer_->lane(nonsense.lane);
+    nonsense.source = detail % lanes_;
+    const auto* lane = consumer_->lane(nonsense.source);
     if (lane == nullptr) return;
     const std::uint64_t before = lane->read_pos();
-    nonsense.record.end = before - 8;
+    nonsense.end = before - 8;
     expect(!consumer_->release(nonsense), "released what was released before");
     expect(lane->read_pos() == before, "went back");
   }
@@ -391,7 +391,7 @@ class Run {
   std::vector<Sender> senders_;
   std::optional<Consumer> consumer_;
   OracleAccess::Mode mode_;
-  std::optional<MpscRecord> kept_;  // peeked and not released
+  std::optional<Record> kept_;  // peeked and not released
   std::uint32_t reported_ = 0;
   std::uint32_t visited_ = 0;
   std::uint64_t visit_bytes_ = 0;

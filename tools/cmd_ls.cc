@@ -7,8 +7,8 @@
 #include <memory>
 
 #include "commands.h"
-#include "lane_flags.h"
-#include "lanes.h"
+#include "ring_flags.h"
+#include "rows.h"
 #include "sizes.h"
 #include "table.h"
 
@@ -24,9 +24,9 @@ struct LsOptions {
 };
 
 // "2 ok, 1 corrupt", with a hint for what wants looking after.
-std::string footer(const std::vector<LaneRow>& rows) {
+std::string footer(const std::vector<Row>& rows) {
   std::map<std::string, int> counts;
-  for (const LaneRow& row : rows) counts[row.state()] += 1;
+  for (const Row& row : rows) counts[row.state()] += 1;
   std::string text;
   for (const auto& [state, count] : counts) {
     text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, state);
@@ -50,7 +50,7 @@ Outcome run_ls(const LsOptions& opt) {
     if (!selector) return tl::unexpected(selector.error());
     selectors.push_back(*selector);
   }
-  const auto rows = look_at_lanes(selectors, sample->value_or(std::chrono::nanoseconds(0)));
+  const auto rows = look_at_rings(selectors, sample->value_or(std::chrono::nanoseconds(0)));
   if (!rows) return tl::unexpected(rows.error());
   if (rows->empty() && !selectors.empty()) {
     Subject subject(selectors.front().text, "list");
@@ -74,7 +74,7 @@ Outcome run_ls(const LsOptions& opt) {
 void add_ls(CLI::App& app, Job& job) {
   auto opt = std::make_shared<LsOptions>();
   CLI::App* sub = app.add_subcommand("ls", "List segments: size, backlog, rate, who, state");
-  sub->add_option("selectors", opt->selectors, "names, 'md.*', sysv:0xKEY, sysv-id:N")
+  sub->add_option("selectors", opt->selectors, "names, 'md.*', sysv:0xKEY, sysv-id:N, fd:PID/N")
       ->type_name("SEL");
   std::string known;
   for (const Column& column : ls_columns()) {

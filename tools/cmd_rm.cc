@@ -5,11 +5,14 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
+#include <vector>
 
 #include "commands.h"
-#include "lane_flags.h"
-#include "lanes.h"
-#include "slipring/channel/lane_link.h"
+#include "ring_flags.h"
+#include "rows.h"
+#include "slipring/channel/shm_link.h"
+#include "slipring/manager/registry.h"
 
 namespace slipring::tools {
 namespace {
@@ -25,28 +28,41 @@ Subject subject_of(const std::string& name) {
   return subject;
 }
 
-// "feed(4102) and logger(4133)", or empty: nobody alive holds an end.
-std::string holders(const channel::LaneView& view) {
-  std::string text;
-  for (const channel::EndView* end : {&view.producer, &view.consumer}) {
-    if (end->state != RoleWatch::Peer::alive) continue;
-    text += (text.empty() ? "" : " and ") + holder_text(*end);
-  }
-  return text;
-}
+/// Who alive holds an end.
+struct Holders {
+  std::string text;  ///< "feed(4102), feed(4103) and logger(4133)"
+  std::size_t count = 0;
 
-tl::unexpected<Failure> in_use(const std::string& name, const std::string& who) {
+  explicit Holders(const channel::RingView& view) {
+    constexpr std::size_t kShown = 3;
+    std::vector<std::string> shown;
+    const auto add = [&](const channel::EndView& end) {
+      if (end.state != RoleWatch::Peer::alive || ++count > kShown) return;
+      shown.push_back(holder_text(end));
+    };
+    for (const channel::SenderView& sender : view.senders) add(sender.end);
+    add(view.consumer);
+    if (count > kShown) shown.push_back(fmt::format("{} more", count - kShown));
+    for (std::size_t i = 0; i < shown.size(); ++i) {
+      const char* joint = i == 0 ? "" : i + 1 == shown.size() ? " and " : ", ";
+      text += joint + shown[i];
+    }
+  }
+};
+
+tl::unexpected<Failure> in_use(const std::string& name, const Holders& who) {
+  const bool one = who.count == 1;
   return tl::unexpected(Failure{
-      {Errc::in_use, fmt::format("{} is in use by {}; nothing removed (in_use)", name, who),
-       "a living process is attached, and would go on with memory that has no name",
-       fmt::format("stop it, or: slipring rm -f {}   (it keeps the old memory, newcomers get "
-                   "a new one)",
-                   name)},
+      {Errc::in_use, fmt::format("{} is in use by {}; nothing removed (in_use)", name, who.text),
+       fmt::format("{} and would go on with memory that has no name",
+                   one ? "it is attached and alive," : "they are attached and alive,"),
+       fmt::format("stop {}, or: slipring rm -f {}   ({} the old memory, newcomers get a new one)",
+                   one ? "it" : "them", name, one ? "it keeps" : "they keep")},
       ExitCode::state});
 }
 
 // Ours by its place or its first word, but not to be opened: the name is all that can be removed.
-Outcome remove_rotten(const LaneRow& row, const RmOptions& opt) {
+Outcome remove_rotten(const Row& row, const RmOptions& opt) {
   const std::string name = label_of(row.listing);
   const segment::Listing& listing = row.listing;
   if (row.error->code == Errc::not_found && listing.backend == segment::Backend::sysv) {
@@ -68,44 +84,46 @@ Outcome remove_rotten(const LaneRow& row, const RmOptions& opt) {
   return ExitCode::ok;
 }
 
-void say_removed(const LaneRow& row, const std::string& who) {
+void say_removed(const Row& row, const Holders& who) {
   const std::string name = printable(label_of(row.listing));
   const bool unread = row.view && row.view->backlog_bytes > 0;
   if (unread) {
     note(fmt::format("{} removed, with {} that nobody had read", name,
                      human_bytes(row.view->backlog_bytes)));
-  } else if (!who.empty()) {
-    note(fmt::format("{} removed; {} goes on with the old memory", name, who));
+  } else if (who.count != 0) {
+    note(fmt::format("{} removed; {} {} on with the old memory", name, who.text,
+                     who.count == 1 ? "goes" : "go"));
   } else if (voice().verbose) {
     note(fmt::format("{} removed", name));
   }
 }
 
-Outcome remove(LaneRow row, const RmOptions& opt) {
+Outcome remove(Row row, const RmOptions& opt) {
   if (!row.view) return remove_rotten(row, opt);
   const std::string name = label_of(row.listing);
   auto segment = open_listed(row.listing, segment::OpenMode::read_write);
   if (!segment) return failed(segment.error(), subject_of(name));
-  std::string who;
+  std::optional<Holders> who;
   {
     // Attaching takes the same lock: nobody comes in between our look and the removal.
     const auto lock = segment->lock(Deadline::in(std::chrono::seconds(1)));
     if (!lock) return failed(lock.error(), subject_of(name));
     const auto view = channel::inspect(*segment, true);
     if (view) row.view = *view;
-    who = holders(*row.view);
-    if (!who.empty() && !opt.force) return in_use(printable(name), who);
-    const auto removed = segment->unlink();
+    who.emplace(*row.view);
+    if (who->count != 0 && !opt.force) return in_use(printable(name), *who);
+    // With the dead alone in it, what they slept on goes, too.
+    const auto removed = who->count == 0 ? channel::remove_ring(*segment) : segment->unlink();
     if (!removed && removed.error().code != Errc::not_found) {
       return failed(removed.error(), subject_of(name));
     }
   }
-  say_removed(row, who);
+  say_removed(row, *who);
   return ExitCode::ok;
 }
 
 Outcome remove_all(const Selector& selector, const RmOptions& opt) {
-  auto rows = look_at_lanes({selector}, std::chrono::nanoseconds(0));
+  auto rows = look_at_rings({selector}, std::chrono::nanoseconds(0));
   if (!rows) return tl::unexpected(rows.error());
   if (rows->empty()) {
     const auto segment = selector.by == Selector::By::glob
@@ -115,7 +133,7 @@ Outcome remove_all(const Selector& selector, const RmOptions& opt) {
     return failed(segment.error(), subject_of(selector.text));
   }
   Outcome last = ExitCode::ok;
-  for (LaneRow& row : *rows) {
+  for (Row& row : *rows) {
     Outcome outcome = remove(std::move(row), opt);
     if (outcome) continue;
     if (!last) report(last.error());
@@ -131,6 +149,11 @@ Outcome run_rm(const RmOptions& opt) {
     subject.command = "slipring rm";
     const auto selector = parse_selector(text, subject, true);
     if (!selector) return tl::unexpected(selector.error());
+    if (selector->by == Selector::By::descriptor) {
+      return usage(fmt::format("cannot remove {}: it has no name", printable(text)),
+                   "a memfd goes with the last process that has it",
+                   "slipring stat " + printable(text) + " shows who that is");
+    }
     selectors.push_back(*selector);
   }
   // Each one is tried; the exit code is that of the first that failed.
@@ -141,6 +164,8 @@ Outcome run_rm(const RmOptions& opt) {
     const ExitCode code = report(outcome.error());
     if (!first) first = code;
   }
+  // Who was killed left its entry in the registry, and perhaps all of it.
+  static_cast<void>(manager::Registry(places()).reap());
   return first.value_or(ExitCode::ok);
 }
 

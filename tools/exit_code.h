@@ -32,6 +32,7 @@ enum class ExitCode : int {
     case Errc::bad_format:
     case Errc::type_mismatch:
     case Errc::segment_lost: return ExitCode::corrupt;
+    case Errc::cancelled: return ExitCode::peer_dead;
     case Errc::not_found: return ExitCode::not_found;
     case Errc::exists:
     case Errc::in_use: return ExitCode::state;

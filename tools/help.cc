@@ -11,9 +11,9 @@ namespace slipring::tools {
 namespace {
 
 std::string row(const std::string& left, const std::string& right) {
-  constexpr std::size_t kColumn = 26;
-  if (left.size() + 2 >= kColumn) return fmt::format("  {}\n{:26}{}\n", left, "", right);
-  return fmt::format("  {:<24}{}\n", left, right);
+  constexpr std::size_t kColumn = 28;
+  if (left.size() + 4 > kColumn) return fmt::format("  {}\n{:{}}{}\n", left, "", kColumn, right);
+  return fmt::format("  {:<{}}{}\n", left, kColumn - 2, right);
 }
 
 std::string option_text(const CLI::Option* option) {
@@ -105,6 +105,16 @@ std::vector<std::string> command_names(const CLI::App& app) {
 
 }  // namespace
 
+void refuse_empty_values(CLI::App& app) {
+  for (CLI::Option* option : app.get_options()) {
+    if (option->get_positional() || option->get_items_expected_max() == 0) continue;
+    option->check([](const std::string& value) {
+      return value.empty() ? std::string("an empty value is none") : std::string();
+    });
+  }
+  for (CLI::App* sub : app.get_subcommands({})) refuse_empty_values(*sub);
+}
+
 const CLI::App* find_command(const CLI::App& app, const std::string& name) {
   for (const CLI::App* sub : app.get_subcommands({})) {
     if (sub->get_name() == name) return sub;
@@ -175,11 +185,10 @@ Failure explain_parse(const CLI::App& app, const CLI::ParseError& error, int arg
                 "slipring --help lists them; slipring ls shows what is there");
   }
   if (error.get_name() == "RequiredError") {
-    return fail(fmt::format("{}: {}", command, message), "an argument is missing",
+    return fail(message, "an argument of " + command + " is missing",
                 usage_line(sub) + "   (more: " + help + ")");
   }
-  return fail(fmt::format("{}: {}", command, message), "the command line does not fit together",
-              help);
+  return fail(message, "the command line of " + command + " does not fit together", help);
 }
 
 }  // namespace slipring::tools

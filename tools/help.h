@@ -9,6 +9,10 @@
 
 namespace slipring::tools {
 
+/// Makes all options of `app`, and of its subcommands, refuse an empty value: mostly it is that of
+/// a variable that is not set, and nobody means "the default" by it.
+void refuse_empty_values(CLI::App& app);
+
 /// Help as slipring shows it: usage, purpose, arguments, options by group, an example.
 class HelpFormatter : public CLI::Formatter {
  public:

@@ -10,6 +10,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <utility>
 
 #include "stop.h"
 
@@ -51,8 +53,22 @@ Try<Input> Input::open(const std::string& path, bool stdin_was_closed) {
   return input;
 }
 
-Input::State Input::wait(std::chrono::milliseconds limit) const noexcept {
-  if (size_ && taken_ < *size_) return State::ready;
+bool Input::is_readable(std::chrono::milliseconds limit) const noexcept {
+  pollfd poll{fd_.get(), POLLIN, 0};
+  return ::poll(&poll, 1, static_cast<int>(limit.count())) > 0;
+}
+
+Input::State Input::look_ahead() noexcept {
+  const ssize_t n = ::read(fd_.get(), ahead_.data(), ahead_.size());
+  if (n < 0 && (errno == EINTR || errno == EAGAIN)) return State::nothing_yet;
+  ahead_errno_ = n < 0 ? errno : 0;
+  ahead_begin_ = 0;
+  ahead_end_ = n > 0 ? static_cast<std::size_t>(n) : 0;
+  return n == 0 ? State::end : State::ready;
+}
+
+Input::State Input::wait(std::chrono::milliseconds limit) noexcept {
+  if (ahead_begin_ < ahead_end_ || (size_ && taken_ < *size_)) return State::ready;
   if (size_) {
     // It may have grown meanwhile; a look costs less than a claim given up.
     struct stat st {};
@@ -60,23 +76,25 @@ Input::State Input::wait(std::chrono::milliseconds limit) const noexcept {
     const bool more = ::fstat(fd_.get(), &st) == 0 && at >= 0 && st.st_size > at;
     return more ? State::ready : State::end;
   }
-  pollfd poll{fd_.get(), POLLIN, 0};
-  if (::poll(&poll, 1, static_cast<int>(limit.count())) <= 0) return State::nothing_yet;
-  if ((poll.revents & (POLLIN | POLLERR | POLLNVAL)) == 0) return State::end;  // POLLHUP alone
+  available_.reset();
+  if (!is_readable(limit)) return State::nothing_yet;
   int available = 0;
-  const bool knows = !is_regular_ && ::ioctl(fd_.get(), FIONREAD, &available) == 0;
-  return knows && available == 0 ? State::end : State::ready;
-}
-
-std::size_t Input::next_size(std::size_t record) const noexcept {
-  if (!size_ || taken_ >= *size_) return record;
-  return static_cast<std::size_t>(std::min<std::uint64_t>(record, *size_ - taken_));
+  const bool tells = !is_regular_ && ::ioctl(fd_.get(), FIONREAD, &available) == 0;
+  if (!tells || available == 0) return look_ahead();  // nothing: the end, or an error
+  available_ = static_cast<std::uint64_t>(available);
+  return State::ready;
 }
 
 Try<std::size_t> Input::read(std::span<std::byte> room) {
-  std::size_t filled = 0;
-  while (filled < room.size()) {
-    const ssize_t n = ::read(fd_.get(), room.data() + filled, room.size() - filled);
+  std::size_t filled = std::min(room.size(), ahead_end_ - ahead_begin_);
+  if (filled != 0) std::memcpy(room.data(), ahead_.data() + ahead_begin_, filled);
+  ahead_begin_ += filled;
+  // Behind what was read ahead, only what comes at once.
+  const bool goes_on = filled == 0 || is_regular_ || is_readable(std::chrono::milliseconds(0));
+  while (goes_on && filled < room.size()) {
+    ssize_t n = -1;
+    errno = std::exchange(ahead_errno_, 0);
+    if (errno == 0) n = ::read(fd_.get(), room.data() + filled, room.size() - filled);
     if (n < 0 && errno == EINTR && stop_signal() == 0) continue;
     if (n < 0 && (errno == EINTR || errno == EAGAIN)) break;
     if (n < 0) {

@@ -17,7 +17,7 @@
 
 #include "commands.h"
 #include "help.h"
-#include "lane_flags.h"
+#include "ring_flags.h"
 
 namespace slipring::tools {
 namespace {
@@ -101,6 +101,7 @@ int run(int argc, char** argv) {
   add_globals(app);
   for (const auto add : {add_create, add_send, add_recv, add_ls, add_stat, add_rm}) add(app, job);
   add_help(app, job);
+  refuse_empty_values(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 #include "report.h"
 #include "sizes.h"
@@ -29,8 +30,8 @@ int terminal_width() {
 
 std::string describe(const Tally& tally, double seconds) {
   const double rate = seconds > 0 ? static_cast<double>(tally.bytes) / seconds : 0;
-  return fmt::format("{} bytes, {} records, {:.2f} s, {}", grouped(tally.bytes),
-                     grouped(tally.records), seconds, human_rate(rate));
+  return fmt::format("{} bytes, {}, {:.2f} s, {}", grouped(tally.bytes),
+                     counted(tally.records, "record"), seconds, human_rate(rate));
 }
 
 Progress::Progress(bool wanted, std::string name, std::optional<std::uint64_t> size)
@@ -43,7 +44,18 @@ Progress::Progress(bool wanted, std::string name, std::optional<std::uint64_t> s
       drawn_ns_(begun_ns_) {}
 
 double Progress::seconds() const noexcept {
-  return static_cast<double>(monotonic_ns() - begun_ns_) / 1e9;
+  const std::int64_t end = moved_ns_ != 0 ? moved_ns_ : monotonic_ns();
+  return static_cast<double>(end - begun_ns_) / 1e9;
+}
+
+void Progress::starts() noexcept {
+  if (!std::exchange(has_started_, true)) begun_ns_ = monotonic_ns();
+}
+
+void Progress::moved() noexcept { moved_ns_ = monotonic_ns(); }
+
+void Progress::clear() noexcept {
+  if (std::exchange(drawn_, false)) fmt::print(stderr, "\r\x1b[K");
 }
 
 void Progress::tick(const Tally& tally, const std::function<std::uint64_t()>& backlog) {
@@ -105,7 +117,7 @@ void Progress::draw(const Tally& tally, std::uint64_t backlog, std::int64_t now)
 
 void Progress::finish(const Tally& tally) {
   if (!wanted_) return;
-  if (drawn_) fmt::print(stderr, "\r\x1b[K");
+  clear();
   fmt::print(stderr, "{}: {}\n", name_, describe(tally, seconds()));
   wanted_ = live_ = false;
 }

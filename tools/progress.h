@@ -25,7 +25,15 @@ class Progress {
   void tick(const Tally& tally, const std::function<std::uint64_t()>& backlog);
   /// Replaces the live line by a last one: bytes, records, time, rate.
   void finish(const Tally& tally);
+  /// So many bytes will go through, by now and as far as anybody knows.
+  void expect(std::optional<std::uint64_t> size) noexcept { size_ = size; }
+  /// Takes the live line away, until the next tick draws it: somebody else has something to say.
+  void clear() noexcept;
   [[nodiscard]] bool is_live() const noexcept { return live_; }
+  /// Time counts from the first call of starts() to the last of moved(); without them, from the
+  /// beginning to now. So a rate knows nothing of the wait for a peer, before or behind.
+  void starts() noexcept;
+  void moved() noexcept;
   [[nodiscard]] double seconds() const noexcept;
 
  private:
@@ -39,6 +47,8 @@ class Progress {
   std::string name_;
   std::optional<std::uint64_t> size_;
   std::int64_t begun_ns_;
+  std::int64_t moved_ns_ = 0;
+  bool has_started_ = false;
   std::int64_t drawn_ns_;
   Tally drawn_tally_;
   double bytes_per_s_ = 0;

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "selector.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <fnmatch.h>
+#include <sys/stat.h>
 
+#include <algorithm>
 #include <charconv>
 
-#include "lane_flags.h"
+#include "ring_flags.h"
+#include "slipring/base/unique_fd.h"
 
 namespace slipring::tools {
 namespace {
@@ -27,6 +31,19 @@ std::optional<int> id_of_key(key_t key) {
   return segment ? segment->sysv_id() : std::nullopt;
 }
 
+// TRUST: the number may be of anything. Only a regular file is opened: opening a device or a FIFO
+// can do something.
+Result<segment::Segment> open_descriptor(int pid, int fd, segment::OpenMode mode) {
+  const std::string path = fmt::format("/proc/{}/fd/{}", pid, fd);
+  struct stat st {};
+  if (::stat(path.c_str(), &st) != 0) return fail_errno("open descriptor");
+  if (!S_ISREG(st.st_mode)) return fail(Errc::bad_format, 0, "header: magic");
+  const int access = mode == segment::OpenMode::read_only ? O_RDONLY : O_RDWR;
+  UniqueFd opened{::open(path.c_str(), access | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
+  if (!opened) return fail_errno("open descriptor");
+  return segment::Segment::from_fd(std::move(opened), mode);
+}
+
 }  // namespace
 
 Try<Selector> parse_selector(const std::string& text, const Subject& subject, bool globs) {
@@ -45,6 +62,22 @@ Try<Selector> parse_selector(const std::string& text, const Subject& subject, bo
     selector.by = by_key ? Selector::By::sysv_key : Selector::By::sysv_id;
     selector.key = static_cast<key_t>(*value);
     selector.sysv_id = static_cast<int>(*value);
+    return selector;
+  }
+  if (rest.starts_with("fd:")) {
+    rest.remove_prefix(3);
+    const std::size_t slash = std::min(rest.find('/'), rest.size());
+    const auto pid = number(rest.substr(0, slash));
+    const auto fd = number(rest.substr(std::min(slash + 1, rest.size())));
+    if (!pid || !fd || *pid == 0 || *pid > 0x7fffffff || *fd > 0x7fffffff) {
+      return usage(fmt::format("cannot {} {}: that is no descriptor of a process", subject.action,
+                               printable(text)),
+                   "a memfd is named by a process that has it, and its number there",
+                   "slipring ls shows them, as fd:4101/7");
+    }
+    selector.by = Selector::By::descriptor;
+    selector.pid = static_cast<int>(*pid);
+    selector.fd = static_cast<int>(*fd);
     return selector;
   }
   if (rest.starts_with("shm:")) rest.remove_prefix(4);
@@ -70,6 +103,7 @@ bool matches(const Selector& selector, const segment::Listing& listing) {
     case Selector::By::sysv_id: return listing.sysv_id == selector.sysv_id;
     case Selector::By::sysv_key:
       return listing.sysv_id && id_of_key(selector.key) == listing.sysv_id;
+    case Selector::By::descriptor: break;  // not in any list: looked at directly
   }
   return false;
 }
@@ -78,6 +112,7 @@ Result<segment::Segment> open_selected(const Selector& selector, segment::OpenMo
   switch (selector.by) {
     case Selector::By::sysv_id: return segment::Segment::open_sysv_id(selector.sysv_id, mode);
     case Selector::By::sysv_key: return segment::Segment::open_sysv_key(selector.key, mode);
+    case Selector::By::descriptor: return open_descriptor(selector.pid, selector.fd, mode);
     default: break;
   }
   const auto name = segment::Name::parse(selector.name);

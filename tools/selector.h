@@ -10,14 +10,16 @@
 
 namespace slipring::tools {
 
-/// How the user names a segment: ticks, /ticks, shm:ticks, 'md.*', sysv:0x5eed, sysv-id:98307.
+/// How the user names a segment: ticks, /ticks, shm:ticks, 'md.*', sysv:0x5eed, sysv-id:98307, and
+/// fd:4101/7 for the memfd that process 4101 has as descriptor 7.
 struct Selector {
-  enum class By : unsigned char { name, glob, sysv_key, sysv_id };
+  enum class By : unsigned char { name, glob, sysv_key, sysv_id, descriptor };
   By by = By::name;
   std::string text;  ///< As typed.
   std::string name;  ///< Name or pattern, without the "shm:" and the slash.
   key_t key = 0;
   int sysv_id = -1;
+  int pid = 0, fd = -1;
 };
 
 /// `globs`: whether a pattern is allowed here. Name rules are checked when it is opened.

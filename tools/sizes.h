@@ -18,6 +18,8 @@ namespace slipring::tools {
 [[nodiscard]] std::string human_count(double count);
 /// A count in groups of three: "61 378 560".
 [[nodiscard]] std::string grouped(std::uint64_t count);
+/// "1 record", "16 384 records"
+[[nodiscard]] std::string counted(std::uint64_t count, std::string_view thing);
 /// Bytes per second: "812 B/s", "612 MB/s", "1.5 GB/s" (decimal, as networks and disks count).
 [[nodiscard]] std::string human_rate(double bytes_per_second);
 /// "310us", "4.2ms", "12s", "2m", "3h07m", "3d".

@@ -18,7 +18,7 @@ std::string bytes_text(std::uint64_t bytes, bool plain) {
   return plain ? std::to_string(bytes) : human_bytes(bytes);
 }
 
-std::string rate_text(const LaneRow& row, const std::optional<double>& rate, bool plain) {
+std::string rate_text(const Row& row, const std::optional<double>& rate, bool plain) {
   if (!row.view) return "-";
   if (!rate) return "?";
   return plain ? fmt::format("{:.0f}", *rate) : human_count(*rate);
@@ -26,14 +26,14 @@ std::string rate_text(const LaneRow& row, const std::optional<double>& rate, boo
 
 template <typename Get>
 auto of_view(Get get) {
-  return [get](const LaneRow& row, bool plain) -> std::string {
+  return [get](const Row& row, bool plain) -> std::string {
     return row.view ? get(*row.view, plain) : "-";
   };
 }
 
-std::string use_text(const channel::LaneView& view, bool) {
+std::string use_text(const channel::RingView& view, bool) {
   return fmt::format("{:.0f}", 100.0 * static_cast<double>(view.backlog_bytes) /
-                                   static_cast<double>(view.geometry.capacity));
+                                   static_cast<double>(view.shape.total_capacity()));
 }
 
 const char* color_of(const std::string& state) {
@@ -44,50 +44,64 @@ const char* color_of(const std::string& state) {
 }
 
 std::vector<Column> make_columns() {
-  using View = channel::LaneView;
+  using View = channel::RingView;
   std::vector<Column> columns;
   const auto add = [&](const char* name, bool right, bool by_default, const char* help, auto cell) {
     columns.push_back({name, right, by_default, help, std::move(cell)});
   };
   add("NAME", false, true, "as send and recv take it",
-      [](const LaneRow& row, bool) { return printable(label_of(row.listing)); });
-  add("KIND", false, true, "posix, sysv or file",
-      [](const LaneRow& row, bool) { return std::string(to_string(row.listing.backend)); });
-  add("SIZE", true, true, "capacity", of_view([](const View& view, bool plain) {
-        return bytes_text(view.geometry.capacity, plain);
+      [](const Row& row, bool) { return printable(label_of(row.listing)); });
+  add("KIND", false, true, "posix, sysv, file or memfd",
+      [](const Row& row, bool) { return std::string(to_string(row.listing.backend)); });
+  add("RING", false, true, "lane, mpsc (a lane for each sender) or total (in one order)",
+      of_view(
+          [](const View& view, bool) { return std::string(channel::to_string(view.shape.form)); }));
+  add("SIZE", true, true, "capacity, of all lanes together",
+      of_view([](const View& view, bool plain) {
+        return bytes_text(view.shape.total_capacity(), plain);
       }));
   add("IN/S", true, true, "records committed per second, while we looked",
-      [](const LaneRow& row, bool plain) { return rate_text(row, row.in_per_s, plain); });
+      [](const Row& row, bool plain) { return rate_text(row, row.in_per_s, plain); });
   add("BACKLOG", true, true, "bytes not yet read, as last told",
       of_view([](const View& view, bool plain) { return bytes_text(view.backlog_bytes, plain); }));
   add("USE%", true, true, "backlog in hundredths of the capacity", of_view(use_text));
-  add("PROD", false, true, "who sends: command and pid",
-      of_view([](const View& view, bool) { return end_text(view.producer); }));
+  add("PROD", false, true, "who sends: command and pid, and how many others",
+      of_view([](const View& view, bool) { return senders_text(view); }));
   add("CONS", false, true, "who receives: command and pid",
       of_view([](const View& view, bool) { return end_text(view.consumer); }));
   add("STATE", false, true, "ok, waiting, idle, pressure, stopped, dead, corrupt, ..",
-      [](const LaneRow& row, bool) { return row.state(); });
-  add("AGE", true, true, "since it was made", [](const LaneRow& row, bool) {
+      [](const Row& row, bool) { return row.state(); });
+  add("AGE", true, true, "since it was made", [](const Row& row, bool) {
     const auto age = age_ns(row);
     return age ? human_age(*age) : "-";
   });
   add("WHERE", false, false, "path, or System V id",
-      [](const LaneRow& row, bool) { return printable(row.listing.where); });
+      [](const Row& row, bool) { return printable(row.listing.where); });
   add("OUT/S", true, false, "records released per second, while we looked",
-      [](const LaneRow& row, bool plain) { return rate_text(row, row.out_per_s, plain); });
+      [](const Row& row, bool plain) { return rate_text(row, row.out_per_s, plain); });
   add("IN-BYTES/S", true, false, "payload committed per second, while we looked",
-      [](const LaneRow& row, bool plain) { return rate_text(row, row.in_bytes_per_s, plain); });
+      [](const Row& row, bool plain) { return rate_text(row, row.in_bytes_per_s, plain); });
   add("RECORDS", true, false, "records committed since it was made, as last told",
       of_view([](const View& view, bool plain) {
         return plain ? std::to_string(view.committed)
                      : human_count(static_cast<double>(view.committed));
       }));
-  add("OWNER", false, false, "user",
-      [](const LaneRow& row, bool) { return owner_text(row.listing); });
+  add("SENDERS", true, false, "living senders, of how many places",
+      of_view([](const View& view, bool) {
+        return fmt::format("{}/{}", view.living_senders(), view.shape.senders);
+      }));
+  add("POOL", true, false, "blocks in use, of how many", of_view([](const View& view, bool) {
+        if (!view.pool) return std::string("-");
+        return fmt::format("{}/{}", view.pool->total.capacity - view.pool->total.free,
+                           view.pool->total.capacity);
+      }));
+  add("LARGE", true, false, "messages being put together from chunks",
+      of_view([](const View& view, bool) { return std::to_string(view.open_messages); }));
+  add("OWNER", false, false, "user", [](const Row& row, bool) { return owner_text(row.listing); });
   add("MODE", false, false, "permissions",
-      [](const LaneRow& row, bool) { return fmt::format("{:04o}", row.listing.mode & 07777); });
+      [](const Row& row, bool) { return fmt::format("{:04o}", row.listing.mode & 07777); });
   add("UUID", false, false, "drawn when it was made",
-      [](const LaneRow& row, bool) { return row.info ? to_string(row.info->instance) : "-"; });
+      [](const Row& row, bool) { return row.info ? to_string(row.info->instance) : "-"; });
   return columns;
 }
 
@@ -121,12 +135,13 @@ Try<std::vector<const Column*>> choose_columns(const std::string& list) {
       return usage(fmt::format("unknown column '{}' for -o", printable(name)),
                    "there are: " + known, "slipring ls -o +UUID,OWNER");
     }
-    chosen.push_back(&*found);
+    // Asked for twice is shown once: + may name what is usual, too.
+    if (std::ranges::find(chosen, &*found) == chosen.end()) chosen.push_back(&*found);
   }
   return chosen;
 }
 
-std::string draw_table(const std::vector<LaneRow>& rows, const std::vector<const Column*>& columns,
+std::string draw_table(const std::vector<Row>& rows, const std::vector<const Column*>& columns,
                        const TableFormat& format) {
   const std::unique_ptr<libscols_table, void (*)(libscols_table*)> table(::scols_new_table(),
                                                                          &::scols_unref_table);
@@ -137,7 +152,7 @@ std::string draw_table(const std::vector<LaneRow>& rows, const std::vector<const
   for (const Column* column : columns) {
     ::scols_table_new_column(table.get(), column->name, 0, column->right ? SCOLS_FL_RIGHT : 0);
   }
-  for (const LaneRow& row : rows) {
+  for (const Row& row : rows) {
     libscols_line* line = ::scols_table_new_line(table.get(), nullptr);
     for (std::size_t i = 0; i < columns.size(); ++i) {
       ::scols_line_set_data(line, i, columns[i]->cell(row, format.bytes).c_str());

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "lanes.h"
+#include "rows.h"
 
 namespace slipring::tools {
 
@@ -15,7 +15,7 @@ struct Column {
   bool right;  ///< Numbers.
   bool by_default;
   const char* help;
-  std::function<std::string(const LaneRow&, bool bytes)> cell;
+  std::function<std::string(const Row&, bool bytes)> cell;
 };
 [[nodiscard]] const std::vector<Column>& ls_columns();
 /// "NAME,STATE" or "+UUID,OWNER" (behind the default ones).
@@ -27,7 +27,7 @@ struct TableFormat {
   bool bytes = false;  ///< Plain numbers instead of 4M.
 };
 /// Drawn by libsmartcols, hence as lsipc and lsblk do.
-[[nodiscard]] std::string draw_table(const std::vector<LaneRow>& rows,
+[[nodiscard]] std::string draw_table(const std::vector<Row>& rows,
                                      const std::vector<const Column*>& columns,
                                      const TableFormat& format);
 

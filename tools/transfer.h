@@ -5,12 +5,13 @@
 #include <optional>
 #include <string>
 
-#include "lane_flags.h"
 #include "progress.h"
 #include "report.h"
+#include "ring_flags.h"
 #include "slipring/base/deadline.h"
 #include "slipring/base/role.h"
-#include "slipring/channel/lane_link.h"
+#include "slipring/channel/full_policy.h"
+#include "slipring/channel/shm_link.h"
 
 namespace slipring::tools {
 
@@ -23,36 +24,44 @@ struct Summary {
   double seconds = 0;
   std::uint64_t parks = 0;
   std::optional<std::uint64_t> wakes;
-  channel::LaneLink::Left left = channel::LaneLink::Left::kept;
+  std::optional<std::uint64_t> dropped;  ///< send: put by, and lost with us,
+  std::optional<std::uint64_t> lost;     ///< recv: messages that never became whole,
+  std::optional<std::uint64_t> died;     ///< and senders that died.
+  channel::ShmLink::Left left = channel::ShmLink::Left::kept;
   ExitCode exit = ExitCode::ok;
 };
 /// One line of JSON on stderr, if asked for.
 void print_summary(const Summary& summary);
 
-/// Follows the other end's claim word, to tell news from what happened before we came: a sender
-/// that left yesterday is no end of today's stream.
+/// Follows the claim words of the other end, of one peer or many, to tell news from what happened
+/// before we came: a sender that left yesterday is no end of today's stream.
 class PeerHistory {
  public:
-  /// Call right after attaching. `anything_left`: it left something that we have not read.
-  PeerHistory(const SharedWord<std::uint64_t>& word, bool gone, bool news) noexcept
-      : word_(&word), seen_(load()), old_news_(gone && !news) {}
+  /// Call right after attaching. `news`: they left something that we have not read.
+  PeerHistory(const channel::RingBody& body, channel::End peer, bool gone, bool news) noexcept
+      : body_(body), peer_(peer), seen_(look()), old_news_(gone && !news) {}
 
   /// True while the end that the channel reports is one from before we came.
   [[nodiscard]] bool is_old_news() noexcept {
-    if (old_news_ && load() != seen_) old_news_ = false;
+    if (old_news_ && look() != seen_) old_news_ = false;
     return old_news_;
   }
-  /// True when somebody took the role since the last call of remember().
-  [[nodiscard]] bool has_changed() const noexcept {
-    return RoleWord::decode(load()).generation != RoleWord::decode(seen_).generation;
-  }
-  void remember() noexcept { seen_ = load(); }
+  /// True when somebody took a role since the last call of remember().
+  [[nodiscard]] bool has_changed() const noexcept { return look().takes != seen_.takes; }
+  void remember() noexcept { seen_ = look(); }
 
  private:
+  struct Seen {
+    std::uint64_t words = 0;  // all of them, folded
+    std::uint64_t takes = 0;  // generations, added up
+    friend bool operator==(const Seen&, const Seen&) = default;
+  };
   // Decides naps alone; whoever acts on it looks again through the channel, with acquire.
-  [[nodiscard]] std::uint64_t load() const noexcept { return NativeAccess::load_relaxed(*word_); }
-  const SharedWord<std::uint64_t>* word_;
-  std::uint64_t seen_;
+  [[nodiscard]] Seen look() const noexcept;
+
+  channel::RingBody body_;
+  channel::End peer_;
+  Seen seen_;
   bool old_news_;
 };
 
@@ -72,8 +81,11 @@ class NameWatch {
   std::int64_t asked_ns_ = monotonic_ns();
 };
 
-/// Notes when an existing lane is not as asked for.
-void note_difference(const LaneFlags& asked, const channel::LaneOptions& options,
-                     const channel::LaneLink& link, const std::string& name);
+/// "wait", "wait:5ms", "refuse" or "stash:1M".
+[[nodiscard]] Try<channel::OnFull> full_policy(const std::string& text, const std::string& command);
+
+/// Says which of the options for a new ring do nothing, since an existing one is not as asked for.
+void note_difference(const RingFlags& asked, const channel::ShmOptions& options,
+                     const channel::ShmLink& link, const std::string& name);
 
 }  // namespace slipring::tools

@@ -10,6 +10,7 @@ std::string_view to_string(Errc code) noexcept {
     case Errc::timed_out: return "timed_out";
     case Errc::closed: return "closed";
     case Errc::peer_dead: return "peer_dead";
+    case Errc::cancelled: return "cancelled";
     case Errc::corrupt: return "corrupt";
     case Errc::bad_format: return "bad_format";
     case Errc::type_mismatch: return "type_mismatch";

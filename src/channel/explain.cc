@@ -37,24 +37,25 @@ class Facts {
   [[nodiscard]] std::string operator[](std::string_view fact);
 
  private:
-  [[nodiscard]] const LaneView* lane();
+  [[nodiscard]] const RingView* ring_view();
   [[nodiscard]] std::string where();
   [[nodiscard]] std::string raw_path() const;
   [[nodiscard]] std::uint64_t raw_word(std::size_t offset) const;
   [[nodiscard]] std::string object_fact(std::string_view fact);
   [[nodiscard]] std::string host_fact(std::string_view fact) const;
-  [[nodiscard]] std::string lane_fact(std::string_view fact);
+  [[nodiscard]] std::string ring_fact(std::string_view fact);
   [[nodiscard]] std::string request_fact(std::string_view fact);
   [[nodiscard]] std::string attached();
   [[nodiscard]] std::string peer_state();
   [[nodiscard]] std::string capacity_fault() const;
   [[nodiscard]] static std::string who(const EndView& end);
+  [[nodiscard]] static std::string senders_text(const RingView& view);
   [[nodiscard]] const EndView* holder();
 
   const Error& error_;
   const Subject& subject_;
   bool looked_ = false;
-  std::optional<LaneView> view_;
+  std::optional<RingView> view_;
   std::string where_;
 };
 
@@ -64,7 +65,7 @@ std::string Facts::who(const EndView& end) {
   return printable(command.empty() ? "pid" : command) + "(" + std::to_string(end.pid) + ")";
 }
 
-const LaneView* Facts::lane() {
+const RingView* Facts::ring_view() {
   if (!looked_) {
     looked_ = true;
     const auto name = segment::Name::parse(subject_.name);
@@ -94,7 +95,7 @@ std::string Facts::raw_path() const {
 }
 
 std::string Facts::where() {
-  static_cast<void>(lane());
+  static_cast<void>(ring_view());
   if (!where_.empty()) return where_;
   const std::string path = raw_path();
   return path.empty() ? "it" : path;
@@ -110,23 +111,23 @@ std::uint64_t Facts::raw_word(std::size_t offset) const {
 }
 
 std::string Facts::attached() {
-  const LaneView* view = lane();
+  const RingView* view = ring_view();
   if (view == nullptr) return "who uses it cannot be told";
-  const bool sends = view->producer.state == Peer::alive;
+  const bool sends = view->sender().state == Peer::alive;
   const bool receives = view->consumer.state == Peer::alive;
   if (sends && receives) {
-    return who(view->producer) + " sends and " + who(view->consumer) + " receives";
+    return who(view->sender()) + " sends and " + who(view->consumer) + " receives";
   }
-  if (sends) return who(view->producer) + " is attached";
+  if (sends) return who(view->sender()) + " is attached";
   if (receives) return who(view->consumer) + " is attached";
   return "nobody is attached";
 }
 
 std::string Facts::peer_state() {
-  const LaneView* view = lane();
+  const RingView* view = ring_view();
   if (view == nullptr) return "the other side cannot be seen";
   const bool we_send = subject_.end != End::consumer;
-  const EndView& peer = we_send ? view->consumer : view->producer;
+  const EndView& peer = we_send ? view->consumer : view->sender();
   const std::string verb = we_send ? "receives" : "sends";
   const std::string role = we_send ? "receiver " : "sender ";
   switch (peer.state) {
@@ -141,10 +142,27 @@ std::string Facts::peer_state() {
   return {};
 }
 
+// The first few of those who hold a place: "feed(4101), log(4102) and 62 more".
+std::string Facts::senders_text(const RingView& view) {
+  constexpr std::size_t kShown = 4;
+  std::string text;
+  std::size_t named = 0, living = 0;
+  for (const SenderView& sender : view.senders) {
+    if (sender.end.state != Peer::alive) continue;
+    ++living;
+    if (named == kShown) continue;
+    text += (named++ == 0 ? "" : ", ") + who(sender.end);
+    if (sender.end.stopped) text += ":stopped";
+  }
+  if (living > named) text += " and " + std::to_string(living - named) + " more";
+  if (text.empty()) return "one has left since: try again";
+  return text + (living == 1 ? " holds it, and is alive" : " hold them, and are alive");
+}
+
 const EndView* Facts::holder() {
-  const LaneView* view = lane();
+  const RingView* view = ring_view();
   if (view == nullptr) return nullptr;
-  return subject_.end == End::consumer ? &view->consumer : &view->producer;
+  return subject_.end == End::consumer ? &view->consumer : &view->sender();
 }
 
 std::string Facts::capacity_fault() const {
@@ -170,12 +188,19 @@ std::string type_text(std::uint64_t fingerprint, std::uint32_t size, std::uint32
 }
 
 std::string Facts::request_fact(std::string_view fact) {
-  const LaneOptions& options = subject_.options;
+  const ShmOptions& options = subject_.options;
   if (fact == "capacity") return human_bytes(options.capacity);
   if (fact == "capacity_fault") return capacity_fault();
   if (fact == "next_capacity") return next_capacity(options.capacity);
-  if (fact == "need") return human_bytes(options.capacity + 4 * 4096);
+  if (fact == "need") return human_bytes(segment_bytes(options).value_or(options.capacity));
+  if (fact == "smaller") {
+    if (options.form == RingForm::per_producer) return "fewer --senders, a smaller --capacity";
+    return options.pool ? "a smaller --pool" : "a smaller --capacity";
+  }
+  if (fact == "message_limit") return human_bytes(subject_.message_bytes);
+  if (fact == "more_message") return human_bytes(subject_.message_bytes * 4);
   if (fact == "node") return std::to_string(options.numa_node);
+  if (fact == "senders") return std::to_string(options.senders);
   if (fact == "record") return human_bytes(subject_.record_bytes);
   if (fact == "want_mode") {
     char text[16];
@@ -208,7 +233,7 @@ std::string Facts::request_fact(std::string_view fact) {
 }
 
 std::string Facts::host_fact(std::string_view fact) const {
-  const LaneOptions& options = subject_.options;
+  const ShmOptions& options = subject_.options;
   const bool is_file = options.kind == segment::Backend::file;
   if (fact == "place") return is_file ? options.places.files : options.places.shm;
   if (fact == "files") return options.places.files;
@@ -275,17 +300,23 @@ std::string Facts::object_fact(std::string_view fact) {
   return {};
 }
 
-std::string Facts::lane_fact(std::string_view fact) {
+std::string Facts::ring_fact(std::string_view fact) {
   if (fact == "attached") return attached();
   if (fact == "peer_state") return peer_state();
   const bool we_send = subject_.end != End::consumer;
   const std::string name = printable(subject_.name);
   if (fact == "peer_fix") return (we_send ? "slipring recv " : "slipring send ") + name;
   if (fact == "waited_for") return we_send ? "no room was made" : "nothing came";
+  if (fact == "one_at_a_time") {
+    return we_send ? "this ring has one sender at a time" : "a ring has one receiver at a time";
+  }
+  if (fact == "or_many") {
+    return we_send ? "; one for many senders: slipring create NEW --ring mpsc" : "";
+  }
   if (fact == "holds") return we_send ? "sends" : "receives";
 
-  const LaneView* view = lane();
-  if (fact == "producer") return view != nullptr ? " " + who(view->producer) : "";
+  const RingView* view = ring_view();
+  if (fact == "producer") return view != nullptr ? " " + who(view->sender()) : "";
   if (fact == "consumer") return view != nullptr ? " " + who(view->consumer) : "";
   if (fact == "unread_state") {
     if (view == nullptr || view->backlog_bytes == 0) return "what was sent before waits in it";
@@ -293,13 +324,14 @@ std::string Facts::lane_fact(std::string_view fact) {
   }
   if (fact == "held_type") {
     if (view == nullptr) return "another type";
-    return type_text(view->geometry.type_fingerprint, view->geometry.type_size,
-                     view->geometry.type_align);
+    return type_text(view->shape.schema.fingerprint, view->shape.schema.size,
+                     view->shape.schema.align);
   }
-  const std::uint64_t capacity =
-      view != nullptr ? view->geometry.capacity : subject_.options.capacity;
+  const std::uint64_t capacity = view != nullptr ? view->shape.capacity : subject_.options.capacity;
   if (fact == "held_capacity") return human_bytes(capacity);
-  if (fact == "max_record") return human_bytes(capacity / 4);
+  if (fact == "max_record") {
+    return human_bytes(view != nullptr ? view->shape.max_payload : capacity / 4);
+  }
   if (fact == "record_fix") {
     if (subject_.record_bytes > ring::kMaxCapacity / 4) {
       return "slipring send " + name + " --record " + human_bytes(capacity / 4);
@@ -307,6 +339,13 @@ std::string Facts::lane_fact(std::string_view fact) {
     const std::string fitting = next_capacity(subject_.record_bytes * 4);
     return view != nullptr ? "a lane with more: slipring create NEW --capacity " + fitting
                            : "slipring send " + name + " --capacity " + fitting;
+  }
+  if (fact == "places") return view != nullptr ? std::to_string(view->shape.senders) : "its";
+  if (fact == "holders")
+    return view != nullptr ? senders_text(*view) : "who they are cannot be seen";
+  if (fact == "more_places") {
+    const std::uint64_t more = view != nullptr ? std::uint64_t{view->shape.senders} * 4 : 256;
+    return std::to_string(std::min<std::uint64_t>(more, ring::kMaxOwners));
   }
   const EndView* held = holder();
   if (fact == "holder") return held != nullptr ? who(*held) : "somebody";
@@ -332,7 +371,7 @@ std::string Facts::operator[](std::string_view fact) {
   if (std::string text = request_fact(fact); !text.empty()) return text;
   if (std::string text = host_fact(fact); !text.empty()) return text;
   if (std::string text = object_fact(fact); !text.empty()) return text;
-  return lane_fact(fact);
+  return ring_fact(fact);
 }
 
 std::string expand(std::string_view text, Facts& facts) {

@@ -2,32 +2,71 @@
 #include "slipring/channel/shm.h"
 
 #include <array>
-#include <vector>
 
 #include "slipring/wait/wait_any.h"
 
 namespace slipring::channel {
 namespace {
 
-wait::SleeperOptions sleeper_options(const wait::WaitStrategy& strategy) {
+using Peer = RoleWatch::Peer;
+
+wait::SleeperOptions sleeper_options(const wait::WaitStrategy& strategy, RingForm form, End end) {
   wait::SleeperOptions options;
   options.never_parks = !strategy.parks();
+  options.many_ringers = form != RingForm::lane && end == End::consumer;
   return options;
 }
 
 /// What the end of the other side means, once nothing more can come of it.
-Error end_of(RoleWatch::Peer peer, const char* op) {
-  return Error{peer == RoleWatch::Peer::dead ? Errc::peer_dead : Errc::closed, 0, op};
+Error end_of(Peer peer, const char* op) {
+  return Error{peer == Peer::dead ? Errc::peer_dead : Errc::closed, 0, op};
 }
 
-bool is_gone(RoleWatch::Peer peer) {
-  return peer == RoleWatch::Peer::dead || peer == RoleWatch::Peer::left ||
-         peer == RoleWatch::Peer::retired;
+bool is_gone(Peer peer) {
+  return peer == Peer::dead || peer == Peer::left || peer == Peer::retired;
 }
+
+/// The gate of a ring of total order, as wait_until takes a place to park.
+struct AtGate {
+  wait::GateSleeper<>& gate;
+  ring::TotalProducer<>& ring;
+  SharedWord<std::uint64_t>& parked_since;
+
+  template <typename Ready>
+  [[nodiscard]] wait::WakeReason park_unless(Ready&& ready, Deadline deadline) {
+    NativeAccess::store_relaxed(parked_since, static_cast<std::uint64_t>(monotonic_ns()));
+    const auto reason = gate.park_unless([this] { ring.set_space_wanted(); }, ready, deadline);
+    NativeAccess::store_relaxed(parked_since, 0);
+    return reason;
+  }
+};
 
 }  // namespace
 
 // ------------------------------------------------------------------------------------ sender
+
+Result<ring::Claim> SenderState::claim_in_total(std::size_t size, bool own_line) noexcept {
+  return total().try_claim(size, own_line);
+}
+void SenderState::commit_in_total(std::size_t used, std::uint16_t type,
+                                  ring::RecordKind kind) noexcept {
+  total().commit(used, type, kind);
+}
+void SenderState::abort_in_total() noexcept {
+  total().abort();
+  data_bell.ring_if_parked();  // whoever waited behind our claim goes on
+}
+Result<void> SenderState::send_in_total(std::span<const std::byte> message,
+                                        std::uint16_t type) noexcept {
+  return total().try_send(message, type);
+}
+
+void SenderState::count_wait(Deadline deadline) noexcept {
+  const std::uint64_t sent = std::visit([](const auto& end) { return end.messages(); }, ring);
+  if (waited_behind == sent || deadline.passed()) return;
+  waited_behind = sent;
+  tally.waits.add();
+}
 
 ShmSender::ShmSender(std::unique_ptr<SenderState> state) noexcept : state_(std::move(state)) {}
 ShmSender::ShmSender(ShmSender&&) noexcept = default;
@@ -40,90 +79,225 @@ ShmSender& ShmSender::operator=(ShmSender&& other) noexcept {
 }
 ShmSender::~ShmSender() { close(); }
 
-Result<ShmSender> ShmSender::over(Result<LaneLink> link, const LaneOptions& options) {
+Result<ShmSender> ShmSender::over(Result<ShmLink> link, const ShmOptions& options) {
   if (!link) return tl::unexpected(link.error());
-  const LaneParts parts = link->parts();
-  const auto kind = static_cast<wait::BellKind>(link->geometry().bell);
-  auto lane = ring::LaneProducer<>::attach(parts.areas, link->predecessor());
-  if (!lane) return tl::unexpected(lane.error());
-  auto data_bell = wait::Ringer<>::attach(kind, parts.data_bell());
+  const RingBody& body = link->body();
+  const RingShape& shape = body.shape();
+  const std::uint32_t me = link->sender();
+
+  std::optional<std::variant<ring::LaneProducer<>, ring::TotalProducer<>>> end;
+  std::optional<wait::Sleeper<>> space_bell;
+  std::optional<wait::GateSleeper<>> at_gate;
+  if (shape.form == RingForm::total) {
+    auto total = ring::TotalProducer<>::attach(body.area(), {me, link->generation()});
+    if (!total) return tl::unexpected(total.error());
+    end.emplace(std::move(*total));
+    auto gate = wait::GateSleeper<>::attach(body.total().control->space_seq);
+    if (!gate) return tl::unexpected(gate.error());
+    at_gate = std::move(*gate);
+  } else {
+    auto lane = ring::LaneProducer<>::attach(body.lane(me), link->predecessor());
+    if (!lane) return tl::unexpected(lane.error());
+    end.emplace(std::move(*lane));
+    auto bell = wait::Sleeper<>::attach(shape.bell, body.space_bell(me),
+                                        sleeper_options(options.wait, shape.form, End::producer));
+    if (!bell) return tl::unexpected(bell.error());
+    space_bell = std::move(*bell);
+  }
+  wait::RingerOptions ringing;
+  ringing.one_of_many = shape.form != RingForm::lane;
+  auto data_bell = wait::Ringer<>::attach(shape.bell, body.data_bell(me), std::move(ringing));
   if (!data_bell) return tl::unexpected(data_bell.error());
-  auto space_bell =
-      wait::Sleeper<>::attach(kind, parts.space_bell(), sleeper_options(options.wait));
-  if (!space_bell) return tl::unexpected(space_bell.error());
-  // A predecessor killed between commit and bell took the wake along: ring for it.
+  if (shape.form == RingForm::per_producer) ring::announce_join(body.mpsc());
+  // A predecessor killed between commit and bell took the wake along: ring for it. And a consumer
+  // that sleeps has to look for a lane that was joined.
   data_bell->ring();
+  SenderTally tally(body.sender_counts(me));
   return ShmSender(std::make_unique<SenderState>(
-      SenderState{std::move(*link), std::move(*lane), std::move(*data_bell), std::move(*space_bell),
-                  options.wait}));
+      SenderState{std::move(*link), std::move(*end), std::move(*data_bell), std::move(space_bell),
+                  std::move(at_gate), options.wait, tally}));
 }
 
-Result<ShmSender> ShmSender::open(std::string_view name, const LaneOptions& options) {
-  return over(LaneLink::attach(name, End::producer, Intent::open, options), options);
+Result<ShmSender> ShmSender::open(std::string_view name, const ShmOptions& options) {
+  return over(ShmLink::attach(name, End::producer, Intent::open, options), options);
 }
-Result<ShmSender> ShmSender::create(std::string_view name, const LaneOptions& options) {
-  return over(LaneLink::attach(name, End::producer, Intent::create, options), options);
+Result<ShmSender> ShmSender::create(std::string_view name, const ShmOptions& options) {
+  return over(ShmLink::attach(name, End::producer, Intent::create, options), options);
 }
-Result<ShmSender> ShmSender::open_or_create(std::string_view name, const LaneOptions& options) {
-  return over(LaneLink::attach(name, End::producer, Intent::open_or_create, options), options);
+Result<ShmSender> ShmSender::open_or_create(std::string_view name, const ShmOptions& options) {
+  return over(ShmLink::attach(name, End::producer, Intent::open_or_create, options), options);
 }
-Result<ShmSender> ShmSender::attach(segment::Segment segment, const LaneOptions& options) {
-  return over(LaneLink::attach(std::move(segment), End::producer, options), options);
+Result<ShmSender> ShmSender::attach(segment::Segment segment, const ShmOptions& options) {
+  return over(ShmLink::attach(std::move(segment), End::producer, options), options);
 }
 
 Result<void> ShmSender::wait_for_room(std::size_t size, bool own_line, Deadline deadline) noexcept {
   SenderState& s = *state_;
-  // Waiting inside a group waits for ever: what would make room is withheld by ourselves.
-  if (s.lane.has_open_group()) return fail(Errc::full, 0, "send: group open");
-  s.lane.tell_write();
-  // Stored before the ticket: whoever sees us parked sees what for.
-  NativeAccess::store_relaxed(s.link.parts().producer().want_pos, s.lane.want_pos(size));
+  const auto idle = [] {};
+  const auto tick = [&]() -> Result<void> {
+    const Peer peer = s.link.look_at_peer();
+    if (is_gone(peer)) return tl::unexpected(end_of(peer, "send: receiver"));
+    return {};
+  };
+  s.count_wait(deadline);
+  if (auto* lane = s.lane()) {
+    // Waiting inside a group waits for ever: what would make room is withheld by ourselves.
+    if (lane->has_open_group()) return fail(Errc::full, 0, "send: group open");
+    lane->tell_write();
+    // Stored before the ticket: whoever sees us parked sees what for.
+    NativeAccess::store_relaxed(s.link.body().producer_side(s.link.sender()).want_pos,
+                                lane->want_pos(size));
+    return wait::wait_until(
+        s.strategy, *s.space_bell, deadline, [&] { return lane->has_room(size, own_line); }, idle,
+        tick);
+  }
+  AtGate place{*s.at_gate, s.total(), s.link.body().total().owners[s.link.sender()].parked_since};
   return wait::wait_until(
-      s.strategy, *s.space_bell, deadline, [&] { return s.lane.has_room(size, own_line); }, [] {},
-      [&]() -> Result<void> {
-        const RoleWatch::Peer peer = s.link.look_at_peer();
-        if (is_gone(peer)) return tl::unexpected(end_of(peer, "send: receiver"));
-        return {};
-      });
+      s.strategy, place, deadline, [&] { return s.total().has_room(size, own_line); }, idle, tick);
+}
+
+Result<bool> ShmSender::wait_for_direct(std::uint64_t number) noexcept {
+  SenderState& s = *state_;
+  ring::LaneProducerSide& mine = s.link.body().producer_side(s.link.sender());
+  const auto& theirs = s.link.body().consumer_side(s.link.sender()).direct_done;
+  std::uint64_t answer = 0;
+  const auto answered = [&] {
+    // SYNC lane.direct (acquire <- release in ShmReceiver::answer_direct): its reads of our memory
+    //   come before what we do with it next.
+    answer = NativeAccess::load_acquire(theirs);
+    return answer >> 1 >= number;
+  };
+  for (;;) {
+    const auto waited = wait::wait_until(
+        s.strategy, *s.space_bell, Deadline::never(), answered, [] {},
+        [&]() -> Result<void> {
+          const Peer peer = s.link.look_at_peer();
+          if (is_gone(peer)) return tl::unexpected(end_of(peer, "send: receiver"));
+          return {};
+        });
+    if (waited) return answer >> 1 == number ? (answer & 1) == 0 : false;
+    // The record stays behind, and a successor may come to it at any time: withdrawn, it will not
+    // read. If one came before it could see that, it is alive now, and its answer will come.
+    NativeAccess::store_release(mine.direct_withdrawn, number);
+    wait::full_fence();
+    if (is_gone(s.link.look_at_peer())) return tl::unexpected(waited.error());
+  }
 }
 
 Result<ShmGroup> ShmSender::group() noexcept {
-  if (const auto ok = state_->lane.begin_group(); !ok) return tl::unexpected(ok.error());
+  auto* lane = state_->lane();
+  if (lane == nullptr) return fail(Errc::not_supported, 0, "group: total order");
+  if (const auto ok = lane->begin_group(); !ok) return tl::unexpected(ok.error());
   return ShmGroup(state_.get());
 }
 
-void ShmSender::flush() noexcept { state_->lane.tell_write(); }
+void ShmSender::flush() noexcept {
+  if (auto* lane = state_->lane()) lane->tell_write();
+}
 
-LaneLink::Left ShmSender::close() noexcept {
-  if (!state_ || !state_->link.is_mine()) return LaneLink::Left::kept;
+ShmLink::Left ShmSender::close() noexcept {
+  if (!state_ || !state_->link.is_mine()) return ShmLink::Left::kept;
   SenderState& s = *state_;
-  if (s.lane.has_open_claim()) s.lane.abort();
-  if (s.lane.has_open_group()) s.lane.abort_group();
-  s.lane.tell_write();
+  if (auto* lane = s.lane()) {
+    if (lane->has_open_claim()) lane->abort();
+    if (lane->has_open_group()) lane->abort_group();
+    lane->tell_write();
+  } else if (s.total().has_open_claim()) {
+    s.total().abort();
+  }
   // Our words first, the role then: a successor never shares a word with us.
   s.space_bell.reset();
   return s.link.detach([&s] { s.data_bell.ring(); });
 }
 
-RoleWatch::Peer ShmSender::look_at_receiver() noexcept { return state_->link.look_at_peer(); }
+Peer ShmSender::look_at_receiver() noexcept { return state_->link.look_at_peer(); }
 
 std::uint64_t ShmSender::approx_backlog() noexcept {
-  static_cast<void>(state_->lane.has_room(state_->lane.max_payload()));  // looks at read_pos
-  return state_->lane.write_pos() - state_->lane.read_pos_seen();
+  if (auto* lane = state_->lane()) {
+    static_cast<void>(lane->has_room(lane->max_payload()));  // looks at read_pos
+    return lane->write_pos() - lane->read_pos_seen();
+  }
+  return state_->total().approx_backlog();
 }
 
-std::uint64_t ShmSender::max_payload() const noexcept { return state_->lane.max_payload(); }
+std::uint64_t ShmSender::max_payload() const noexcept { return state_->link.shape().max_payload; }
 
 SenderCounters ShmSender::counters() const noexcept {
-  const wait::SleeperCounters sleeps =
-      state_->space_bell ? state_->space_bell->counters() : wait::SleeperCounters{};
-  return {state_->lane.messages(), state_->lane.bytes(), sleeps.parks,
-          state_->data_bell.counters().wakes};
+  const SenderState& s = *state_;
+  const wait::SleeperCounters sleeps = s.space_bell ? s.space_bell->counters()
+                                       : s.at_gate  ? s.at_gate->counters()
+                                                    : wait::SleeperCounters{};
+  return std::visit(
+      [&](const auto& end) {
+        return SenderCounters{end.messages(), end.bytes(), sleeps.parks,
+                              s.data_bell.counters().wakes};
+      },
+      s.ring);
 }
 
-const LaneLink& ShmSender::link() const noexcept { return state_->link; }
+SenderTally& ShmSender::tally() noexcept { return state_->tally; }
+const ShmLink& ShmSender::link() const noexcept { return state_->link; }
 
 // ---------------------------------------------------------------------------------- receiver
+
+bool ReceiverState::has_record() noexcept {
+  return std::visit([](auto& end) { return end.has_record(); }, ring);
+}
+
+void ReceiverState::ring_for_space_of(std::uint32_t sender) noexcept {
+  std::optional<wait::Ringer<>>& bell = space_bells[sender];
+  if (!bell) {
+    auto made = wait::Ringer<>::attach(link.shape().bell, link.body().space_bell(sender));
+    if (!made) return;  // no memory: its bounded park is the backstop
+    bell = std::move(*made);
+  }
+  const auto* lane = std::get<ring::MpscConsumer<>>(ring).lane(sender);
+  bell->ring_if_parked([lane] { return lane->read_pos() >= lane->wanted_pos(); });
+}
+
+void ReceiverState::open_gate_if_wanted(ring::TotalConsumer<>& total) noexcept {
+  // SYNC gate.mark (light fence <-> heavy fence in GateSleeper::park_unless): of the room that we
+  //   told and a sleeper's mark, at least one is seen by the other side. A full fence, since it is
+  //   paid once in an eighth of a lap.
+  wait::full_fence();
+  if (total.space_wanted_seen()) wait::open_gate(link.body().total().control->space_seq);
+}
+
+void ReceiverState::release_among_many(const ring::Record& record) noexcept {
+  if (auto* total = std::get_if<ring::TotalConsumer<>>(&ring)) {
+    if (total->release(record)) open_gate_if_wanted(*total);
+  } else if (std::get<ring::MpscConsumer<>>(ring).release(record)) {
+    ring_for_space_of(record.source);
+  }
+}
+
+void ReceiverState::settle() noexcept {
+  if (auto* one = lane()) {
+    one->tell_read();
+    ring_for_space(*one);
+  } else if (auto* total = std::get_if<ring::TotalConsumer<>>(&ring)) {
+    if (total->tell_read()) open_gate_if_wanted(*total);
+  } else {
+    std::get<ring::MpscConsumer<>>(ring).tell_read(
+        [this](std::uint32_t sender) { ring_for_space_of(sender); });
+  }
+}
+
+void ReceiverState::look_after_the_dead() noexcept {
+  if (lane() != nullptr) return;
+  const auto is_drained = [this](std::uint32_t sender) {
+    if (link.shape().form == RingForm::total) {
+      // Its open claim is made a record to skip; what it committed needs it no more.
+      return ring::reap(link.body().area(), sender).has_value();
+    }
+    const auto* lane = std::get<ring::MpscConsumer<>>(ring).lane(sender);
+    return lane == nullptr || lane->is_poisoned() || !lane->has_record();
+  };
+  const std::vector<Departed> found = link.look_at_senders(is_drained);
+  tally.deaths.add(found.size());
+  deaths += found.size();
+  departed.insert(departed.end(), found.begin(), found.end());
+}
 
 ShmReceiver::ShmReceiver(std::unique_ptr<ReceiverState> state) noexcept
     : state_(std::move(state)) {}
@@ -137,81 +311,182 @@ ShmReceiver& ShmReceiver::operator=(ShmReceiver&& other) noexcept {
 }
 ShmReceiver::~ShmReceiver() { close(); }
 
-Result<ShmReceiver> ShmReceiver::over(Result<LaneLink> link, const LaneOptions& options) {
-  if (!link) return tl::unexpected(link.error());
-  const LaneParts parts = link->parts();
-  const auto kind = static_cast<wait::BellKind>(link->geometry().bell);
-  auto lane = ring::LaneConsumer<>::attach(parts.areas, link->predecessor());
-  if (!lane) return tl::unexpected(lane.error());
-  auto data_bell = wait::Sleeper<>::attach(kind, parts.data_bell(), sleeper_options(options.wait));
-  if (!data_bell) return tl::unexpected(data_bell.error());
-  auto space_bell = wait::Ringer<>::attach(kind, parts.space_bell());
-  if (!space_bell) return tl::unexpected(space_bell.error());
-  // A predecessor killed between telling read_pos and the bell took the wake along.
-  space_bell->ring();
-  return ShmReceiver(std::make_unique<ReceiverState>(
-      ReceiverState{std::move(*link), std::move(*lane), std::move(*data_bell),
-                    std::move(*space_bell), options.wait}));
+namespace {
+
+using RingEnd = std::variant<ring::LaneConsumer<>, ring::MpscConsumer<>, ring::TotalConsumer<>>;
+
+Result<RingEnd> attach_consumer(const ShmLink& link) {
+  const auto as_end = [](auto end) -> Result<RingEnd> {
+    if (!end) return tl::unexpected(end.error());
+    return RingEnd(std::move(*end));
+  };
+  const RingBody& body = link.body();
+  switch (link.shape().form) {
+    case RingForm::per_producer:
+      return as_end(ring::MpscConsumer<>::attach(body.area(), link.predecessor()));
+    case RingForm::total:
+      return as_end(ring::TotalConsumer<>::attach(body.area(), link.predecessor()));
+    default: return as_end(ring::LaneConsumer<>::attach(body.lane(0), link.predecessor()));
+  }
 }
 
-Result<ShmReceiver> ShmReceiver::open(std::string_view name, const LaneOptions& options) {
-  return over(LaneLink::attach(name, End::consumer, Intent::open, options), options);
+}  // namespace
+
+Result<ShmReceiver> ShmReceiver::over(Result<ShmLink> link, const ShmOptions& options) {
+  if (!link) return tl::unexpected(link.error());
+  const RingBody body = link->body();
+  const RingShape& shape = body.shape();
+  auto end = attach_consumer(*link);
+  if (!end) return tl::unexpected(end.error());
+  // The words of sender 0 serve all senders: only its fence word is its own, and not looked at.
+  auto data_bell = wait::Sleeper<>::attach(
+      shape.bell, body.data_bell(0), sleeper_options(options.wait, shape.form, End::consumer));
+  if (!data_bell) return tl::unexpected(data_bell.error());
+  auto state =
+      std::make_unique<ReceiverState>(ReceiverState{std::move(*link),
+                                                    std::move(*end),
+                                                    std::move(*data_bell),
+                                                    {},
+                                                    options.wait,
+                                                    ReceiverTally(body.receiver_counts())});
+  // What died with a predecessor: messages under assembly, and wakes between read_pos and bell.
+  state->tally.open_messages.set(0);
+  state->tally.open_bytes.set(0);
+  if (auto* total = std::get_if<ring::TotalConsumer<>>(&state->ring)) {
+    state->open_gate_if_wanted(*total);
+  } else if (auto* many = std::get_if<ring::MpscConsumer<>>(&state->ring)) {
+    state->space_bells.resize(shape.senders);
+    for (std::uint32_t i = 0; i < shape.senders; ++i) {
+      if (many->lane(i) == nullptr) continue;
+      state->ring_for_space_of(i);
+      if (state->space_bells[i]) state->space_bells[i]->ring();
+    }
+  } else {
+    auto space_bell = wait::Ringer<>::attach(shape.bell, body.space_bell(0));
+    if (!space_bell) return tl::unexpected(space_bell.error());
+    space_bell->ring();
+    state->space_bells.emplace_back(std::move(*space_bell));
+  }
+  return ShmReceiver(std::move(state));
 }
-Result<ShmReceiver> ShmReceiver::create(std::string_view name, const LaneOptions& options) {
-  return over(LaneLink::attach(name, End::consumer, Intent::create, options), options);
+
+Result<ShmReceiver> ShmReceiver::open(std::string_view name, const ShmOptions& options) {
+  return over(ShmLink::attach(name, End::consumer, Intent::open, options), options);
 }
-Result<ShmReceiver> ShmReceiver::open_or_create(std::string_view name, const LaneOptions& options) {
-  return over(LaneLink::attach(name, End::consumer, Intent::open_or_create, options), options);
+Result<ShmReceiver> ShmReceiver::create(std::string_view name, const ShmOptions& options) {
+  return over(ShmLink::attach(name, End::consumer, Intent::create, options), options);
 }
-Result<ShmReceiver> ShmReceiver::attach(segment::Segment segment, const LaneOptions& options) {
-  return over(LaneLink::attach(std::move(segment), End::consumer, options), options);
+Result<ShmReceiver> ShmReceiver::open_or_create(std::string_view name, const ShmOptions& options) {
+  return over(ShmLink::attach(name, End::consumer, Intent::open_or_create, options), options);
+}
+Result<ShmReceiver> ShmReceiver::attach(segment::Segment segment, const ShmOptions& options) {
+  return over(ShmLink::attach(std::move(segment), End::consumer, options), options);
+}
+
+Result<ring::Record> ShmReceiver::look_among_many() noexcept {
+  if (auto* total = std::get_if<ring::TotalConsumer<>>(&state_->ring)) return total->try_peek();
+  return std::get<ring::MpscConsumer<>>(state_->ring).try_peek();
+}
+Result<std::size_t> ShmReceiver::look_among_many(std::span<ring::Record> out) noexcept {
+  if (auto* total = std::get_if<ring::TotalConsumer<>>(&state_->ring)) return total->peek_many(out);
+  return std::get<ring::MpscConsumer<>>(state_->ring).peek_many(out);
 }
 
 Error ShmReceiver::nothing_now() noexcept {
   ReceiverState& s = *state_;
-  // A caller that only ever tries still lets a waiting sender go on.
-  if (++s.empty_polls % 64 == 0) s.settle();
-  const RoleRef role = s.link.parts().producer_role();
-  // SYNC role.take (acquire <- release in leave_role): a sender that left has committed all it
-  // will.
-  const RoleWord word = RoleWord::decode(NativeAccess::load_acquire(role.word));
-  if (word.state == RoleWord::State::left && !s.lane.has_record()) {
-    return Error{Errc::closed, 0, "peek: sender"};
+  // A caller that only ever tries still lets waiting senders go on, and the dead be found.
+  if (++s.empty_polls % 64 == 0) {
+    s.settle();
+    s.look_after_the_dead();
   }
-  return Error{Errc::empty, 0, "peek"};
+  bool left = false;
+  for (std::uint32_t i = 0; i < s.link.shape().senders; ++i) {
+    // SYNC role.take (acquire <- release in leave_role): a sender that left has committed all it
+    // will.
+    const RoleWord word =
+        RoleWord::decode(NativeAccess::load_acquire(s.link.body().sender_role(i).word));
+    if (word.state == RoleWord::State::held) return Error{Errc::empty, 0, "peek"};
+    left |= word.state == RoleWord::State::left;
+  }
+  if (!left || s.has_record()) return Error{Errc::empty, 0, "peek"};
+  return end_of(s.link.look_at_peer(), "peek: sender");
 }
 
 Result<void> ShmReceiver::wait_for_record(Deadline deadline) noexcept {
   ReceiverState& s = *state_;
   return wait::wait_until(
-      s.strategy, *s.data_bell, deadline, [&] { return s.lane.has_record(); }, [&] { s.settle(); },
+      s.strategy, *s.data_bell, deadline, [&] { return s.has_record(); }, [&] { s.settle(); },
       [&]() -> Result<void> {
         s.settle();
-        const RoleWatch::Peer peer = s.link.look_at_peer();
+        s.look_after_the_dead();
+        const Peer peer = s.link.look_at_peer();
         // What it left behind is read first: wait_until asks has_record() once more.
         if (is_gone(peer)) return tl::unexpected(end_of(peer, "peek: sender"));
         return {};
       });
 }
 
-LaneLink::Left ShmReceiver::close() noexcept {
-  if (!state_ || !state_->link.is_mine()) return LaneLink::Left::kept;
+ShmLink::Left ShmReceiver::close() noexcept {
+  if (!state_ || !state_->link.is_mine()) return ShmLink::Left::kept;
   ReceiverState& s = *state_;
-  s.lane.tell_read();
+  s.settle();
+  s.tally.open_messages.set(0);
+  s.tally.open_bytes.set(0);
   s.data_bell.reset();
-  return s.link.detach([&s] { s.space_bell.ring(); });
+  return s.link.detach([&s] {
+    for (std::optional<wait::Ringer<>>& bell : s.space_bells) {
+      if (bell) bell->ring();
+    }
+    if (s.link.shape().form == RingForm::total) {
+      // Whoever waits at the gate finds that we left.
+      NativeAccess::add_release(s.link.body().total().control->space_seq, 1);
+      wait::open_gate(s.link.body().total().control->space_seq);
+    }
+  });
 }
 
-RoleWatch::Peer ShmReceiver::look_at_sender() noexcept { return state_->link.look_at_peer(); }
-std::uint64_t ShmReceiver::approx_backlog() const noexcept { return state_->lane.approx_backlog(); }
+void ShmReceiver::answer_direct(std::uint32_t source, std::uint64_t number,
+                                bool was_read) noexcept {
+  ReceiverState& s = *state_;
+  // SYNC lane.direct (release -> acquire in ShmSender::wait_for_direct): we are done with its
+  // memory.
+  NativeAccess::store_release(s.link.body().consumer_side(source).direct_done,
+                              number << 1 | (was_read ? 0 : 1));
+  if (s.lane() != nullptr) {
+    s.space_bells.front()->ring();
+  } else {
+    s.ring_for_space_of(source);  // makes the bell
+    if (s.space_bells[source]) s.space_bells[source]->ring();
+  }
+}
+
+std::optional<ring::BlockedBy> ShmReceiver::blocked_by() noexcept {
+  auto* total = std::get_if<ring::TotalConsumer<>>(&state_->ring);
+  return total != nullptr ? total->blocked_by() : std::nullopt;
+}
+
+std::optional<Departed> ShmReceiver::next_departed() noexcept {
+  if (state_->departed.empty()) return std::nullopt;
+  const Departed first = state_->departed.front();
+  state_->departed.pop_front();
+  return first;
+}
+
+Peer ShmReceiver::look_at_sender() noexcept { return state_->link.look_at_peer(); }
+std::uint64_t ShmReceiver::approx_backlog() const noexcept {
+  return std::visit([](const auto& end) { return end.approx_backlog(); }, state_->ring);
+}
 
 ReceiverCounters ShmReceiver::counters() const noexcept {
   const wait::SleeperCounters bell =
       state_->data_bell ? state_->data_bell->counters() : wait::SleeperCounters{};
-  return {state_->lane.messages(), bell.parks, bell.spurious};
+  const std::uint64_t messages =
+      std::visit([](const auto& end) { return end.messages(); }, state_->ring);
+  return {messages, bell.parks, bell.spurious, state_->deaths};
 }
 
-const LaneLink& ShmReceiver::link() const noexcept { return state_->link; }
+ReceiverTally& ShmReceiver::tally() noexcept { return state_->tally; }
+const ShmLink& ShmReceiver::link() const noexcept { return state_->link; }
 
 Result<std::size_t> wait_any(std::span<ShmReceiver* const> receivers, Deadline deadline) noexcept {
   std::array<wait::Sleeper<>*, wait::kMaxWaitAny> sleepers{};
@@ -221,13 +496,14 @@ Result<std::size_t> wait_any(std::span<ShmReceiver* const> receivers, Deadline d
     sleepers[i] = &*receivers[i]->state_->data_bell;
   const auto ready = [&]() -> std::optional<std::size_t> {
     for (std::size_t i = 0; i < receivers.size(); ++i) {
-      if (ended[i] || receivers[i]->state_->lane.has_record()) return i;
+      if (ended[i] || receivers[i]->state_->has_record()) return i;
     }
     return std::nullopt;
   };
   const auto tick = [&]() -> Result<void> {
     for (std::size_t i = 0; i < receivers.size(); ++i) {
       receivers[i]->state_->settle();
+      receivers[i]->state_->look_after_the_dead();
       ended[i] = is_gone(receivers[i]->state_->link.look_at_peer());
     }
     return {};

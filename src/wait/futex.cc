@@ -5,12 +5,20 @@
 
 #include <array>
 #include <atomic>
+#include <climits>
 
 #include "kinds.h"
+#include "slipring/wait/gate.h"
 #include "slipring/wait/wait_any.h"
 
 // The only futex calls of the library. Never FUTEX_PRIVATE_FLAG: the other side is a process.
-namespace slipring::wait::detail {
+namespace slipring::wait {
+
+void open_gate(const SharedWord<std::uint32_t>& seq) noexcept {
+  ::syscall(SYS_futex, seq.policy_address(), FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
+
+namespace detail {
 namespace {
 
 enum class FutexEnd { woken, value_differs, timed_out, interrupted, refused };
@@ -124,4 +132,5 @@ bool sleep_on_any(std::span<const SeqSeen> words, Deadline until,
   return sleep_while(rung, wait, until, spurious);
 }
 
-}  // namespace slipring::wait::detail
+}  // namespace detail
+}  // namespace slipring::wait

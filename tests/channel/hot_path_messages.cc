@@ -20,7 +20,7 @@ constexpr int kMessages = 1'000'000;
 
 void mark(const char* name) { ::prctl(PR_SET_NAME, name); }
 
-int send_all(slipring::segment::Segment segment, const LaneOptions& options) {
+int send_all(slipring::segment::Segment segment, const ShmOptions& options) {
   auto tx = ShmSender::attach(std::move(segment), options);
   if (!tx) return 1;
   std::byte message[64] = {};
@@ -32,7 +32,7 @@ int send_all(slipring::segment::Segment segment, const LaneOptions& options) {
   return 0;
 }
 
-int receive_all(slipring::segment::Segment segment, const LaneOptions& options) {
+int receive_all(slipring::segment::Segment segment, const ShmOptions& options) {
   auto rx = ShmReceiver::attach(std::move(segment), options);
   if (!rx) return 1;
   for (int i = 0; i < kWarmUp + kMessages; ++i) {
@@ -47,10 +47,10 @@ int receive_all(slipring::segment::Segment segment, const LaneOptions& options) 
 }  // namespace
 
 int main() {
-  LaneOptions options;
+  ShmOptions options;
   options.kind = slipring::segment::Backend::memfd;
   options.wait = slipring::wait::WaitStrategy::spin();
-  auto segment = create_unnamed_lane(options);
+  auto segment = create_unnamed_ring(options);
   if (!segment) return 1;
   const pid_t child = ::fork();
   if (child == 0) ::_exit(send_all(std::move(*segment), options));

@@ -15,7 +15,8 @@ import tempfile
 # the source; none is reached by a message that finds room and an awake peer.
 COLD = re.compile(
     r"deal\(|full_fence|tell_write|tell_read|refresh_read_pos|zero_range|nothing_now|settle|poison"
-    r"|\.cold\b|__stack_chk_fail|_Unwind_Resume|terminate|__clang_call_terminate")
+    r"|\.cold\b|__stack_chk_fail|_Unwind_Resume|terminate|__clang_call_terminate|__assert_fail"
+    r"|_in_total|_among_many")
 FORBIDDEN = re.compile(r"^lock\b|^xchg\b.*[(\[]|^[mls]fence|^syscall|^int\b")
 
 

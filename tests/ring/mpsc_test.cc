@@ -69,9 +69,9 @@ class Mpsc : public testing::Test {
     std::memcpy(message.data(), &value, sizeof value);
     return producer.try_send(message).has_value();
   }
-  static std::uint64_t value_of(const MpscRecord& record) {
+  static std::uint64_t value_of(const Record& record) {
     std::uint64_t value = 0;
-    std::memcpy(&value, record.record.payload.data(), sizeof value);
+    std::memcpy(&value, record.payload.data(), sizeof value);
     return value;
   }
 
@@ -129,14 +129,14 @@ TEST_F(Mpsc, KeepsTheOrderOfEachProducerAndFindsThoseThatJoinLater) {
     if (rng() % 3 == 0) continue;
     const auto record = consumer_->try_peek();
     if (!record) continue;
-    ASSERT_EQ(value_of(*record), next[record->lane]++);
+    ASSERT_EQ(value_of(*record), next[record->source]++);
     EXPECT_EQ(value_of(*consumer_->try_peek()), value_of(*record))
         << "not released: the same again";
     consumer_->release(*record);
     ++got;
   }
   while (const auto record = consumer_->try_peek()) {
-    ASSERT_EQ(value_of(*record), next[record->lane]++);
+    ASSERT_EQ(value_of(*record), next[record->source]++);
     consumer_->release(*record);
     ++got;
   }
@@ -175,8 +175,8 @@ TEST_F(Mpsc, ABusyLaneLeavesRoomForTheOthers) {
     }
     const auto record = consumer_->try_peek();
     ASSERT_THAT(record, Succeeds());
-    seen = record->lane == modest->lane;
-    waited_bytes += record->record.payload.size();
+    seen = record->source == modest->lane;
+    waited_bytes += record->payload.size();
     consumer_->release(*record);
     ASSERT_LE(waited_bytes, MpscConsumer<>::kVisitBytes + 1024);
   }
@@ -214,7 +214,7 @@ TEST_F(Mpsc, ALyingLaneIsReportedOnceAndTouchesNoOther) {
   for (int i = 0; i < 20; ++i) {
     const auto record = consumer_->try_peek();
     if (record) {
-      EXPECT_EQ(record->lane, honest->lane);
+      EXPECT_EQ(record->source, honest->lane);
       consumer_->release(*record);
       ++got;
     } else if (record.error().code == Errc::corrupt) {
@@ -311,8 +311,8 @@ TEST_F(Mpsc, ASuccessorOfTheConsumerGoesOnInEveryLane) {
   for (Joined& one : producers) ASSERT_TRUE(send(one.producer, 10));
   std::map<std::uint32_t, std::uint64_t> next;
   while (const auto record = successor->try_peek()) {
-    EXPECT_EQ(value_of(*record), next[record->lane]++);
-    EXPECT_EQ(record->record.redelivered, value_of(*record) < 10);
+    EXPECT_EQ(value_of(*record), next[record->source]++);
+    EXPECT_EQ(record->redelivered, value_of(*record) < 10);
     successor->release(*record);
   }
   for (const Joined& one : producers) EXPECT_EQ(next[one.lane], 11u);

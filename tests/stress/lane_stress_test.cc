@@ -98,7 +98,7 @@ TEST_P(LaneStress, NothingIsLostTornRepeatedOrReorderedOverAHundredLaps) {
   test::Watchdog watchdog(240, "lane stress");
   const Shape shape = GetParam();
   SCOPED_TRACE("SLIPRING_TEST_SEED=" + std::to_string(seed()));
-  LaneOptions options;
+  ShmOptions options;
   options.capacity = shape.capacity;
   options.granule = shape.granule;
   options.wait = shape.wait;
@@ -174,7 +174,8 @@ TEST_P(LaneStress, NothingIsLostTornRepeatedOrReorderedOverAHundredLaps) {
     if (keep < *found) rx->release(batch[*found - keep - 1]);
   }
   EXPECT_EQ(sender.join(), 0);
-  EXPECT_GE(rx->link().parts().producer().write_pos.policy_address()[0], 100 * shape.capacity);
+  EXPECT_GE(NativeAccess::load_acquire(rx->link().body().producer_side(0).write_pos),
+            100 * shape.capacity);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -199,7 +200,7 @@ TEST_P(WakeStress, NoWakeUpIsLostWhateverTheTiming) {
   SCOPED_TRACE("SLIPRING_TEST_SEED=" + std::to_string(seed()));
   constexpr std::uint64_t kMessages = 20'000;
   constexpr std::uint64_t kParks = 200;
-  LaneOptions options;
+  ShmOptions options;
   options.capacity = 4096;
   options.bell = std::get<0>(GetParam());
   options.wait = wait::WaitStrategy::park();

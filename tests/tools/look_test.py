@@ -33,12 +33,13 @@ def case_lists_every_kind_with_who_and_state(t):
     t.wait_attached('lane.sysv', 'producer')
     t.ok('send', 'lane.file', data=b'x' * 4096)
     lines = t.ok('ls', 'lane.*').out.decode().splitlines()
-    assert lines[0].split() == ['NAME', 'KIND', 'SIZE', 'IN/S', 'BACKLOG', 'USE%', 'PROD', 'CONS',
+    assert lines[0].split() == ['NAME', 'KIND', 'RING', 'SIZE', 'IN/S', 'BACKLOG', 'USE%', 'PROD', 'CONS',
                                 'STATE', 'AGE'], lines
     rows = {line.split()[0]: line.split() for line in lines[1:4]}
-    assert rows['lane.posix'][1:9] == ['posix', '1M', '0', '0', '0', '-', '-', 'idle'], rows
-    assert rows['lane.sysv'][6:9] == [f'slipring({sender.pid})', '-', 'waiting'], rows
-    assert rows['lane.file'][1] == 'file' and rows['lane.file'][4].startswith('4'), rows
+    assert rows['lane.posix'][1:10] == ['posix', 'lane', '1M', '0', '0', '0', '-', '-',
+                                        'idle'], rows
+    assert rows['lane.sysv'][7:10] == [f'slipring({sender.pid})', '-', 'waiting'], rows
+    assert rows['lane.file'][1] == 'file' and rows['lane.file'][5].startswith('4'), rows
     assert lines[4] == '2 idle, 1 waiting', lines
     raw = t.ok('ls', 'lane.f*', '-nrb', '-o', 'name,size,where').out.decode()
     assert raw == f'lane.file 1048576 {t.files}/lane.file.ring\n', raw
@@ -75,7 +76,7 @@ def case_gives_ls_and_stat_as_json_with_the_same_keys(t):
 def case_tells_all_about_one(t):
     t.ok('create', 'x', '--mode', '0640', '--capacity', '64K')
     text = t.ok('stat', 'x').out.decode()
-    for word in ('posix, 64K in ' + t.path('x'), 'mode 0640', 'layout 1', 'uuid ', 'nobody yet',
+    for word in ('lane of 64K, posix, in ' + t.path('x'), 'mode 0640', 'layout 1', 'uuid ', 'nobody yet',
                  'records of at most 16K', 'bell futex', 'stays'):
         assert word in text, (word, text)
     sender = t.start('send', 'x', stdin=subprocess.PIPE)
@@ -121,7 +122,7 @@ def case_refuses_to_remove_what_is_in_use_unless_forced(t):
                       'nothing removed', 'slipring rm -f x')
         assert t.stat('x')['kind'] == kind
         ended = t.ok('rm', '-f', 'x')
-        assert b'goes on with the old memory' in ended.err, ended
+        assert b'go on with the old memory' in ended.err, ended
         t.check_error(t.run('stat', 'x'), 2, 'not_found')
         t.ok('create', 'x')  # newcomers get a new one
         sender.stdin.write(b'still here')

@@ -17,11 +17,11 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr Errc kAllCodes[] = {
-    Errc::full,         Errc::empty,     Errc::timed_out,        Errc::closed,
-    Errc::peer_dead,    Errc::corrupt,   Errc::bad_format,       Errc::type_mismatch,
-    Errc::segment_lost, Errc::not_found, Errc::exists,           Errc::in_use,
-    Errc::permission,   Errc::too_large, Errc::invalid_argument, Errc::not_supported,
-    Errc::no_space,     Errc::system,
+    Errc::full,          Errc::empty,        Errc::timed_out,  Errc::closed,
+    Errc::peer_dead,     Errc::corrupt,      Errc::bad_format, Errc::type_mismatch,
+    Errc::cancelled,     Errc::segment_lost, Errc::not_found,  Errc::exists,
+    Errc::in_use,        Errc::permission,   Errc::too_large,  Errc::invalid_argument,
+    Errc::not_supported, Errc::no_space,     Errc::system,
 };
 
 TEST(Sizes, AreBinaryWithOneLetter) {

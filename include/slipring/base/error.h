@@ -14,6 +14,7 @@ enum class Errc : std::uint8_t {
   timed_out,      ///< The deadline passed first. Nothing was sent or received.
   closed,         ///< The peer left in order, and everything it sent was read.
   peer_dead,      ///< The kernel proved the peer gone; everything it committed was read.
+  cancelled,      ///< The peer gave the message up in the middle. What follows it goes on.
   corrupt,        ///< Shared memory holds what the protocol cannot produce. Sticky for the handle.
   bad_format,     ///< Not a slipring object, or of a version that this library does not speak.
   type_mismatch,  ///< The object carries records of another type.

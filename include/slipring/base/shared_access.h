@@ -63,11 +63,12 @@ struct NativeAccess {
 
   /// Payload moves as plain bytes. A peer that breaks the protocol can change them under us: the
   /// copy is then garbage, never a fault.
+  /// An empty one may come without an address, which memcpy does not allow.
   static void copy_in(std::byte* shared, const void* from, std::size_t size) noexcept {
-    std::memcpy(shared, from, size);
+    if (size != 0) std::memcpy(shared, from, size);
   }
   static void copy_out(void* to, const std::byte* shared, std::size_t size) noexcept {
-    std::memcpy(to, shared, size);
+    if (size != 0) std::memcpy(to, shared, size);
     // What was copied is what gets checked: no second look at the shared bytes.
     std::atomic_signal_fence(std::memory_order_seq_cst);
   }

@@ -7,8 +7,8 @@
 #include <string_view>
 
 #include "slipring/base/error.h"
-#include "slipring/channel/lane_link.h"
-#include "slipring/channel/lane_options.h"
+#include "slipring/channel/shm_link.h"
+#include "slipring/channel/shm_options.h"
 
 namespace slipring {
 
@@ -23,9 +23,10 @@ struct Subject {
   std::string action = "open";  ///< Follows "cannot": "create", "send to", ..
   /// The command that the fix shows, without the name.
   std::string command = "slipring create";
-  channel::LaneOptions options;     ///< As asked for: kind, capacity, schema, places.
+  channel::ShmOptions options;      ///< As asked for: kind, capacity, schema, places.
   std::optional<channel::End> end;  ///< The end that was wanted or held, if any.
   std::uint64_t record_bytes = 0;   ///< The record that did not fit; 0: not about one.
+  std::uint64_t message_bytes = 0;  ///< The most that a message may have; 0: not about one.
 };
 
 /// Three lines for people: what failed, why on this host, and the command that helps.

@@ -8,19 +8,24 @@
 #include <string_view>
 
 #include "slipring/base/deadline.h"
-#include "slipring/channel/lane_link.h"
-#include "slipring/channel/lane_options.h"
+#include "slipring/channel/shm_link.h"
+#include "slipring/channel/shm_options.h"
 #include "slipring/ring/lane.h"
+#include "slipring/ring/mpsc.h"
+#include "slipring/ring/total.h"
 #include "slipring/wait/doorbell.h"
 
-/// The shared-memory channel: a lane in a segment, a doorbell in each direction, and the kernel's
-/// word on who is alive. This layer joins what rank 2 keeps apart.
+/// The shared-memory channel: a ring in a segment, a doorbell in each direction, and the kernel's
+/// word on who is alive. This layer joins what rank 2 keeps apart. One API for one sender or many,
+/// in either order: ShmOptions::form decides when the ring is made.
 namespace slipring::channel {
 
 class ShmSender;
 class ShmReceiver;
 struct SenderState;    // shm_inl.h
 struct ReceiverState;  // shm_inl.h
+struct SenderTally;    // counters.h
+struct ReceiverTally;  // counters.h
 
 /// Room in the ring, filled in place. Dropped without commit(): given up, nothing becomes visible.
 /// Valid while its sender lives, wherever that is moved to.
@@ -34,7 +39,8 @@ class ShmClaim {
   [[nodiscard]] std::span<std::byte> payload() const noexcept { return payload_; }
   /// Publishes the first `used` bytes. Once; later calls do nothing.
   /// Progress: wait-free; a system call only when the receiver is parked.
-  void commit(std::size_t used, std::uint16_t type = 0) noexcept;
+  void commit(std::size_t used, std::uint16_t type = 0,
+              ring::RecordKind kind = ring::RecordKind::data) noexcept;
   void commit() noexcept { commit(payload_.size()); }
   void abort() noexcept;
 
@@ -47,7 +53,8 @@ class ShmClaim {
 };
 
 /// Several messages that appear together, or not at all when we die before commit(). Dropped
-/// without commit(): all taken back. At most half the capacity.
+/// without commit(): all taken back. At most half the capacity. Not in a ring of total order, where
+/// others claim in between.
 class ShmGroup {
  public:
   ShmGroup(ShmGroup&& other) noexcept;
@@ -68,7 +75,7 @@ class ShmGroup {
 
 /// What a sender counted since the lane was made, and since it attached.
 struct SenderCounters {
-  std::uint64_t messages = 0;  ///< Committed to this lane, by all senders that it had,
+  std::uint64_t messages = 0;  ///< Committed from this sender's place, by all that had it,
   std::uint64_t bytes = 0;     ///< and their payload.
   std::uint64_t parks = 0;     ///< Times this sender slept for room.
   std::uint64_t wakes = 0;     ///< System calls made to wake the receiver.
@@ -82,16 +89,16 @@ struct SenderCounters {
 /// Crash:    killed anywhere, what commit() returned for is delivered, the rest never was.
 class ShmSender {
  public:
-  /// Errors: those of LaneLink::attach. `open` finds what exists, `create` refuses it.
+  /// Errors: those of ShmLink::attach. `open` finds what exists, `create` refuses it.
   [[nodiscard]] static Result<ShmSender> open(std::string_view name,
-                                              const LaneOptions& options = {});
+                                              const ShmOptions& options = {});
   [[nodiscard]] static Result<ShmSender> create(std::string_view name,
-                                                const LaneOptions& options = {});
+                                                const ShmOptions& options = {});
   [[nodiscard]] static Result<ShmSender> open_or_create(std::string_view name,
-                                                        const LaneOptions& options = {});
+                                                        const ShmOptions& options = {});
   /// In a segment that was handed over or made without a name.
   [[nodiscard]] static Result<ShmSender> attach(segment::Segment segment,
-                                                const LaneOptions& options = {});
+                                                const ShmOptions& options = {});
 
   ShmSender(ShmSender&&) noexcept;
   ShmSender& operator=(ShmSender&&) noexcept;
@@ -109,13 +116,23 @@ class ShmSender {
   [[nodiscard]] Result<void> send(std::span<const std::byte> message,
                                   Deadline deadline = Deadline::never(),
                                   std::uint16_t type = 0) noexcept;
-  /// Errors: in_use  a claim or a group is open.
+  /// Errors: in_use  a claim or a group is open; not_supported  the ring is of total order.
   [[nodiscard]] Result<ShmGroup> group() noexcept;
+
+  /// Waits until a claim of `size` would find room, or fail for another reason than that.
+  /// Errors: timed_out; closed, peer_dead  as claim().
+  [[nodiscard, gnu::noinline]] Result<void> wait_for_room(std::size_t size, bool own_line,
+                                                          Deadline deadline) noexcept;
+
+  /// Waits until the receiver answered for the direct read of that number, or a later one: true
+  /// when it read, false when it would or could not. Not for total order.
+  /// Errors: closed, peer_dead  it is gone, and nobody will read it any more.
+  [[nodiscard]] Result<bool> wait_for_direct(std::uint64_t number) noexcept;
 
   /// Makes positions and counters exact for whoever looks from outside.
   void flush() noexcept;
   /// Leaves in order; the receiver gets every message, then `closed`. The destructor does it, too.
-  LaneLink::Left close() noexcept;
+  ShmLink::Left close() noexcept;
 
   [[nodiscard]] RoleWatch::Peer look_at_receiver() noexcept;
   /// Bytes that the receiver has not given back, as far as it told: low by nothing, high by an
@@ -123,13 +140,13 @@ class ShmSender {
   [[nodiscard]] std::uint64_t approx_backlog() noexcept;
   [[nodiscard]] std::uint64_t max_payload() const noexcept;
   [[nodiscard]] SenderCounters counters() const noexcept;
-  [[nodiscard]] const LaneLink& link() const noexcept;
+  /// What tools see of this sender; for the layers above to count in.
+  [[nodiscard]] SenderTally& tally() noexcept;
+  [[nodiscard]] const ShmLink& link() const noexcept;
 
  private:
   explicit ShmSender(std::unique_ptr<SenderState> state) noexcept;
-  [[nodiscard]] static Result<ShmSender> over(Result<LaneLink> link, const LaneOptions& options);
-  [[nodiscard, gnu::noinline]] Result<void> wait_for_room(std::size_t size, bool own_line,
-                                                          Deadline deadline) noexcept;
+  [[nodiscard]] static Result<ShmSender> over(Result<ShmLink> link, const ShmOptions& options);
   std::unique_ptr<SenderState> state_;
 };
 
@@ -142,10 +159,15 @@ class ShmMessage {
 
   [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return record_.payload; }
   [[nodiscard]] std::uint16_t type() const noexcept { return record_.type; }
+  /// `data`, unless the sender sends messages of any size: those are for a MessageReceiver.
+  [[nodiscard]] ring::RecordKind kind() const noexcept { return record_.kind; }
   [[nodiscard]] std::uint64_t number() const noexcept { return record_.number; }
+  /// Of many senders: whose, as an index below shape().senders.
+  [[nodiscard]] std::uint32_t source() const noexcept { return record_.source; }
   /// True when a receiver that died may have used it already.
   [[nodiscard]] bool redelivered() const noexcept { return record_.redelivered; }
-  /// Gives the room back, and that of all older messages. Once; later calls do nothing.
+  /// Gives the room back, and that of all older messages (form per_producer: of this sender).
+  /// Once; later calls do nothing.
   void release() noexcept;
   /// Leaves it unreleased: the next peek returns it again.
   void keep() noexcept { state_ = nullptr; }
@@ -159,27 +181,29 @@ class ShmMessage {
 };
 
 struct ReceiverCounters {
-  std::uint64_t messages = 0;  ///< Released in this lane, by all receivers that it had.
+  std::uint64_t messages = 0;  ///< Released in this ring, by all receivers that it had.
   std::uint64_t parks = 0;     ///< Times this receiver slept.
   std::uint64_t spurious = 0;  ///< Of those, ended for nothing.
+  std::uint64_t deaths = 0;    ///< Of many senders: those proved dead, since it attached.
 };
 
 /// The receiving end of a shared-memory channel.
 ///
 /// Threads:  one at a time.
 /// Progress: try_peek is wait-free; peek blocks until a message, the deadline, or the end.
-/// End:      after the sender left or was proved dead, every message it committed comes first, then
-///           `closed` or `peer_dead`, until a new sender attaches.
+/// End:      after the last sender left or was proved dead, every message committed comes first,
+///           then `closed`, or `peer_dead` when one of them died, until a new sender attaches.
+///           While others live, the death of one of many ends nothing: next_departed() tells of it.
 class ShmReceiver {
  public:
   [[nodiscard]] static Result<ShmReceiver> open(std::string_view name,
-                                                const LaneOptions& options = {});
+                                                const ShmOptions& options = {});
   [[nodiscard]] static Result<ShmReceiver> create(std::string_view name,
-                                                  const LaneOptions& options = {});
+                                                  const ShmOptions& options = {});
   [[nodiscard]] static Result<ShmReceiver> open_or_create(std::string_view name,
-                                                          const LaneOptions& options = {});
+                                                          const ShmOptions& options = {});
   [[nodiscard]] static Result<ShmReceiver> attach(segment::Segment segment,
-                                                  const LaneOptions& options = {});
+                                                  const ShmOptions& options = {});
 
   ShmReceiver(ShmReceiver&&) noexcept;
   ShmReceiver& operator=(ShmReceiver&&) noexcept;
@@ -190,33 +214,48 @@ class ShmReceiver {
   [[nodiscard]] Result<ShmMessage> try_peek() noexcept;
   /// Errors: timed_out, closed, peer_dead, corrupt.
   [[nodiscard]] Result<ShmMessage> peek(Deadline deadline = Deadline::never()) noexcept;
-  /// As many of the oldest messages as are there and fit `out`, at least one. Valid until released.
+  /// As many of the oldest messages as are there and fit `out`, at least one; form per_producer: of
+  /// one sender. Valid until released.
   [[nodiscard]] Result<std::size_t> peek_many(std::span<ring::Record> out,
                                               Deadline deadline = Deadline::never()) noexcept;
-  /// Gives back `record` and all older ones.
+  /// Gives back `record` and all older ones; form per_producer: of its sender.
   void release(const ring::Record& record) noexcept;
 
+  /// Tells a sender what became of its direct read, and wakes it. Not for total order.
+  void answer_direct(std::uint32_t source, std::uint64_t number, bool was_read) noexcept;
+
+  /// Total order: whose open claim holds up delivery, once a peek found nothing for it.
+  [[nodiscard]] std::optional<ring::BlockedBy> blocked_by() noexcept;
+  /// One of many senders that was proved dead, each once. Its messages came before.
+  [[nodiscard]] std::optional<Departed> next_departed() noexcept;
+
   /// Leaves in order: what was released is told, the rest waits for a successor.
-  LaneLink::Left close() noexcept;
+  ShmLink::Left close() noexcept;
 
   [[nodiscard]] RoleWatch::Peer look_at_sender() noexcept;
   [[nodiscard]] std::uint64_t approx_backlog() const noexcept;
   [[nodiscard]] ReceiverCounters counters() const noexcept;
-  [[nodiscard]] const LaneLink& link() const noexcept;
+  [[nodiscard]] ReceiverTally& tally() noexcept;
+  [[nodiscard]] const ShmLink& link() const noexcept;
 
  private:
   friend Result<std::size_t> wait_any(std::span<ShmReceiver* const> receivers,
                                       Deadline deadline) noexcept;
   explicit ShmReceiver(std::unique_ptr<ReceiverState> state) noexcept;
-  [[nodiscard]] static Result<ShmReceiver> over(Result<LaneLink> link, const LaneOptions& options);
+  [[nodiscard]] static Result<ShmReceiver> over(Result<ShmLink> link, const ShmOptions& options);
   [[nodiscard, gnu::noinline]] Result<void> wait_for_record(Deadline deadline) noexcept;
   [[nodiscard, gnu::noinline]] Error nothing_now() noexcept;
+  [[nodiscard, gnu::noinline]] Result<ring::Record> look_among_many() noexcept;
+  [[nodiscard, gnu::noinline]] Result<std::size_t> look_among_many(
+      std::span<ring::Record> out) noexcept;
+  [[nodiscard]] Result<ring::Record> look() noexcept;
+  [[nodiscard]] Result<std::size_t> look(std::span<ring::Record> out) noexcept;
   std::unique_ptr<ReceiverState> state_;
 };
 
 /// Waits until one of the receivers has something to say: a message, or its end. The index of the
 /// first such in `receivers`; start it at another place each time to be fair.
-/// Errors: timed_out, invalid_argument (none), too_large (over wait::kMaxWaitAny),
+/// Errors: timed_out, invalid_argument (none at all), too_large (over wait::kMaxWaitAny),
 ///         not_supported (a doorbell that is not a futex, or a strategy that never parks).
 [[nodiscard]] Result<std::size_t> wait_any(std::span<ShmReceiver* const> receivers,
                                            Deadline deadline = Deadline::never()) noexcept;

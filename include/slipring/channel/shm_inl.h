@@ -1,53 +1,97 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <deque>
 #include <utility>
+#include <variant>
 
+#include "slipring/channel/counters.h"
 #include "slipring/channel/shm.h"
+#include "slipring/wait/gate.h"
 
-// The hot path of both ends, inline: lane, light fence, one compare. What may sleep is in shm.cc.
+// The hot path of both ends, inline for a sender's lane and a single lane's receiver: lane, light
+// fence, one compare. What may sleep, and the rings that many share, is in shm.cc.
 namespace slipring::channel {
 
 /// On the heap, so that claims and messages outlive a move of their endpoint.
 struct SenderState {
-  LaneLink link;
-  ring::LaneProducer<> lane;
+  ShmLink link;
+  std::variant<ring::LaneProducer<>, ring::TotalProducer<>> ring;
   wait::Ringer<> data_bell;
-  std::optional<wait::Sleeper<>> space_bell;  // none: closed
+  std::optional<wait::Sleeper<>> space_bell;   // none: closed, or total order
+  std::optional<wait::GateSleeper<>> at_gate;  // total order: all wait at one gate
   wait::WaitStrategy strategy;
+  SenderTally tally;
+  /// Messages committed when a wait was counted last: one that a caller cuts in slices is one.
+  std::optional<std::uint64_t> waited_behind{};
+
+  /// Null in a ring of total order.
+  [[nodiscard]] ring::LaneProducer<>* lane() noexcept {
+    return std::get_if<ring::LaneProducer<>>(&ring);
+  }
+  [[nodiscard]] ring::TotalProducer<>& total() noexcept {
+    return *std::get_if<ring::TotalProducer<>>(&ring);
+  }
+  // Out of line: they hold the locked instruction of a total order, and a lane's path stays clean.
+  [[nodiscard, gnu::noinline]] Result<ring::Claim> claim_in_total(std::size_t size,
+                                                                  bool own_line) noexcept;
+  [[gnu::noinline]] void commit_in_total(std::size_t used, std::uint16_t type,
+                                         ring::RecordKind kind) noexcept;
+  [[gnu::noinline]] void abort_in_total() noexcept;
+  [[gnu::noinline]] void count_wait(Deadline deadline) noexcept;
+  [[nodiscard, gnu::noinline]] Result<void> send_in_total(std::span<const std::byte> message,
+                                                          std::uint16_t type) noexcept;
 };
 
 struct ReceiverState {
-  LaneLink link;
-  ring::LaneConsumer<> lane;
+  ShmLink link;
+  std::variant<ring::LaneConsumer<>, ring::MpscConsumer<>, ring::TotalConsumer<>> ring;
   std::optional<wait::Sleeper<>> data_bell;  // none: closed
-  wait::Ringer<> space_bell;
+  /// One for each lane that was joined; a ring of total order has a gate instead.
+  std::vector<std::optional<wait::Ringer<>>> space_bells;
   wait::WaitStrategy strategy;
+  ReceiverTally tally;
   std::uint32_t empty_polls = 0;
+  std::uint64_t deaths = 0;
+  std::deque<Departed> departed{};
 
+  /// Null unless there is one sender.
+  [[nodiscard]] ring::LaneConsumer<>* lane() noexcept {
+    return std::get_if<ring::LaneConsumer<>>(&ring);
+  }
   /// Rings a sender that is parked for room, once there is as much as it asked for.
-  void ring_for_space() noexcept {
-    space_bell.ring_if_parked([this] { return lane.read_pos() >= lane.wanted_pos(); });
+  void ring_for_space(ring::LaneConsumer<>& lane) noexcept {
+    space_bells.front()->ring_if_parked([&lane] { return lane.read_pos() >= lane.wanted_pos(); });
   }
+  [[gnu::noinline]] void release_among_many(const ring::Record& record) noexcept;
+  [[gnu::noinline]] void ring_for_space_of(std::uint32_t sender) noexcept;
+  void open_gate_if_wanted(ring::TotalConsumer<>& total) noexcept;
   /// Nothing to read: tell what was held back for a batch.
-  void settle() noexcept {
-    lane.tell_read();
-    ring_for_space();
-  }
+  void settle() noexcept;
+  [[nodiscard]] bool has_record() noexcept;
+  void look_after_the_dead() noexcept;
 };
 
 inline ShmClaim::ShmClaim(ShmClaim&& other) noexcept
     : state_(std::exchange(other.state_, nullptr)), payload_(other.payload_) {}
 
-inline void ShmClaim::commit(std::size_t used, std::uint16_t type) noexcept {
+inline void ShmClaim::commit(std::size_t used, std::uint16_t type, ring::RecordKind kind) noexcept {
   if (state_ == nullptr) return;
-  state_->lane.commit(used, type);
+  if (auto* lane = state_->lane()) [[likely]]
+    lane->commit(used, type, kind);
+  else
+    state_->commit_in_total(used, type, kind);
   state_->data_bell.ring_if_parked();
   state_ = nullptr;
 }
 
 inline void ShmClaim::abort() noexcept {
-  if (state_ != nullptr) std::exchange(state_, nullptr)->lane.abort();
+  if (state_ == nullptr) return;
+  SenderState& s = *std::exchange(state_, nullptr);
+  if (auto* lane = s.lane()) [[likely]]
+    lane->abort();
+  else
+    s.abort_in_total();
 }
 
 inline ShmGroup::ShmGroup(ShmGroup&& other) noexcept
@@ -56,22 +100,24 @@ inline ShmGroup::ShmGroup(ShmGroup&& other) noexcept
 inline Result<void> ShmGroup::try_send(std::span<const std::byte> message,
                                        std::uint16_t type) noexcept {
   if (state_ == nullptr) return fail(Errc::invalid_argument, 0, "group: over");
-  return state_->lane.try_send(message, type);
+  return state_->lane()->try_send(message, type);
 }
 
 inline void ShmGroup::commit() noexcept {
   if (state_ == nullptr) return;
-  state_->lane.end_group();
+  state_->lane()->end_group();
   state_->data_bell.ring_if_parked();
   state_ = nullptr;
 }
 
 inline void ShmGroup::abort() noexcept {
-  if (state_ != nullptr) std::exchange(state_, nullptr)->lane.abort_group();
+  if (state_ != nullptr) std::exchange(state_, nullptr)->lane()->abort_group();
 }
 
 inline Result<ShmClaim> ShmSender::try_claim(std::size_t size, bool own_line) noexcept {
-  const auto claim = state_->lane.try_claim(size, own_line);
+  auto* lane = state_->lane();
+  const auto claim =
+      lane != nullptr ? lane->try_claim(size, own_line) : state_->claim_in_total(size, own_line);
   if (!claim) [[unlikely]]
     return tl::unexpected(claim.error());
   return ShmClaim(state_.get(), claim->payload);
@@ -79,18 +125,22 @@ inline Result<ShmClaim> ShmSender::try_claim(std::size_t size, bool own_line) no
 
 inline Result<ShmClaim> ShmSender::claim(std::size_t size, Deadline deadline,
                                          bool own_line) noexcept {
-  auto claim = try_claim(size, own_line);
-  if (claim || claim.error().code != Errc::full) [[likely]]
-    return claim;
-  if (const auto ok = wait_for_room(size, own_line, deadline); !ok) {
-    return tl::unexpected(ok.error());
+  // Of many at one gate, another may be faster to the room that we were woken for.
+  for (;;) {
+    auto claim = try_claim(size, own_line);
+    if (claim || claim.error().code != Errc::full) [[likely]]
+      return claim;
+    if (const auto ok = wait_for_room(size, own_line, deadline); !ok) {
+      return tl::unexpected(ok.error());
+    }
   }
-  return try_claim(size, own_line);
 }
 
 inline Result<void> ShmSender::try_send(std::span<const std::byte> message,
                                         std::uint16_t type) noexcept {
-  const auto sent = state_->lane.try_send(message, type);
+  auto* lane = state_->lane();
+  const auto sent =
+      lane != nullptr ? lane->try_send(message, type) : state_->send_in_total(message, type);
   if (sent) [[likely]]
     state_->data_bell.ring_if_parked();
   return sent;
@@ -98,11 +148,12 @@ inline Result<void> ShmSender::try_send(std::span<const std::byte> message,
 
 inline Result<void> ShmSender::send(std::span<const std::byte> message, Deadline deadline,
                                     std::uint16_t type) noexcept {
-  auto sent = try_send(message, type);
-  if (sent || sent.error().code != Errc::full) [[likely]]
-    return sent;
-  if (const auto ok = wait_for_room(message.size(), false, deadline); !ok) return ok;
-  return try_send(message, type);
+  for (;;) {
+    auto sent = try_send(message, type);
+    if (sent || sent.error().code != Errc::full) [[likely]]
+      return sent;
+    if (const auto ok = wait_for_room(message.size(), false, deadline); !ok) return ok;
+  }
 }
 
 inline ShmMessage::ShmMessage(ShmMessage&& other) noexcept
@@ -110,12 +161,28 @@ inline ShmMessage::ShmMessage(ShmMessage&& other) noexcept
 
 inline void ShmMessage::release() noexcept {
   if (state_ == nullptr) return;
-  if (state_->lane.release(record_)) state_->ring_for_space();
-  state_ = nullptr;
+  ReceiverState& s = *std::exchange(state_, nullptr);
+  if (auto* lane = s.lane()) [[likely]] {
+    if (lane->release(record_)) s.ring_for_space(*lane);
+  } else {
+    s.release_among_many(record_);
+  }
+}
+
+inline Result<ring::Record> ShmReceiver::look() noexcept {
+  if (auto* lane = state_->lane()) [[likely]]
+    return lane->try_peek();
+  return look_among_many();
+}
+
+inline Result<std::size_t> ShmReceiver::look(std::span<ring::Record> out) noexcept {
+  if (auto* lane = state_->lane()) [[likely]]
+    return lane->peek_many(out);
+  return look_among_many(out);
 }
 
 inline Result<ShmMessage> ShmReceiver::try_peek() noexcept {
-  const auto record = state_->lane.try_peek();
+  const auto record = look();
   if (record) [[likely]]
     return ShmMessage(state_.get(), *record);
   if (record.error().code == Errc::empty) return tl::unexpected(nothing_now());
@@ -123,11 +190,11 @@ inline Result<ShmMessage> ShmReceiver::try_peek() noexcept {
 }
 
 inline Result<ShmMessage> ShmReceiver::peek(Deadline deadline) noexcept {
-  auto record = state_->lane.try_peek();
+  auto record = look();
   while (!record) [[unlikely]] {
       if (record.error().code != Errc::empty) return tl::unexpected(record.error());
       if (const auto ok = wait_for_record(deadline); !ok) return tl::unexpected(ok.error());
-      record = state_->lane.try_peek();
+      record = look();
     }
   return ShmMessage(state_.get(), *record);
 }
@@ -135,17 +202,21 @@ inline Result<ShmMessage> ShmReceiver::peek(Deadline deadline) noexcept {
 inline Result<std::size_t> ShmReceiver::peek_many(std::span<ring::Record> out,
                                                   Deadline deadline) noexcept {
   if (out.empty()) return fail(Errc::invalid_argument, 0, "peek_many");
-  auto found = state_->lane.peek_many(out);
+  auto found = look(out);
   while (!found) [[unlikely]] {
       if (found.error().code != Errc::empty) return found;
       if (const auto ok = wait_for_record(deadline); !ok) return tl::unexpected(ok.error());
-      found = state_->lane.peek_many(out);
+      found = look(out);
     }
   return found;
 }
 
 inline void ShmReceiver::release(const ring::Record& record) noexcept {
-  if (state_->lane.release(record)) state_->ring_for_space();
+  if (auto* lane = state_->lane()) [[likely]] {
+    if (lane->release(record)) state_->ring_for_space(*lane);
+  } else {
+    state_->release_among_many(record);
+  }
 }
 
 }  // namespace slipring::channel

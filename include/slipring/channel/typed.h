@@ -11,8 +11,8 @@
 
 namespace slipring {
 
-/// How a lane is made and waited on; see channel/lane_options.h for each field.
-using Options = channel::LaneOptions;
+/// How a lane is made and waited on; see channel/shm_options.h for each field.
+using Options = channel::ShmOptions;
 using WaitStrategy = wait::WaitStrategy;
 
 /// Room for one T in the ring. Dropped without commit(): nothing becomes visible.
@@ -83,7 +83,7 @@ class Sender {
   [[nodiscard]] Result<void> send(const T& value, Deadline deadline = Deadline::never()) noexcept {
     return put(claim(deadline), value);
   }
-  channel::LaneLink::Left close() noexcept { return bytes_.close(); }
+  channel::ShmLink::Left close() noexcept { return bytes_.close(); }
   [[nodiscard]] channel::ShmSender& bytes() noexcept { return bytes_; }
 
  private:
@@ -153,7 +153,7 @@ class Receiver {
       bytes_.release(batch[*found - 1]);
     }
   }
-  channel::LaneLink::Left close() noexcept { return bytes_.close(); }
+  channel::ShmLink::Left close() noexcept { return bytes_.close(); }
   [[nodiscard]] channel::ShmReceiver& bytes() noexcept { return bytes_; }
 
  private:

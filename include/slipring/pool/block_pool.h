@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "slipring/base/role.h"
 #include "slipring/pool/layout.h"
@@ -170,6 +171,14 @@ class BlockPool {
   std::uint64_t reap_all(const ReapPlan& plan = {}) noexcept;
   /// Frees what is lent, owned by nobody and not in `referenced`. For whoever knows all lanes.
   std::uint64_t free_orphans(std::span<const BlockRef> referenced) noexcept;
+  /// The blocks that are lent and owned by nobody, as of now. With the next call it is the same for
+  /// whoever does not keep all others from reaping and committing meanwhile: nobody commits a
+  /// reference to a block any more that has lost its owner, so references are looked for behind it.
+  [[nodiscard]] std::vector<BlockRef> orphans() const;
+  /// Frees those of `orphans` that still are, and are not in `referenced`.
+  /// Orders: pool.reap.
+  std::uint64_t free_orphans(std::span<const BlockRef> orphans,
+                             std::span<const BlockRef> referenced) noexcept;
 
   [[nodiscard]] ParticipantId id() const noexcept { return me_; }
   [[nodiscard]] const PoolGeometry& geometry() const noexcept { return geometry_; }

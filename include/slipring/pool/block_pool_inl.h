@@ -390,6 +390,49 @@ std::uint64_t BlockPool<Access>::reap_all(const ReapPlan& plan) noexcept {
 }
 
 template <typename Access>
+std::vector<BlockRef> BlockPool<Access>::orphans() const {
+  std::vector<BlockRef> found;
+  for (std::uint32_t c = 0; c < kClassCount && !area_.empty(); ++c) {
+    for (std::uint32_t i = 0; i < geometry_.classes[c].count; ++i) {
+      // SYNC pool.claim (acquire <- release in BlockPool::take): as in audit().
+      const BlockWord word = BlockWord::decode(Access::load_acquire(entry(c, i).word));
+      if (word.state != BlockState::lent || word.owner != ParticipantId::nobody) continue;
+      BlockRef ref;
+      ref.pool_tag = static_cast<std::uint16_t>(geometry_.pool_id);
+      ref.size_class = static_cast<std::uint8_t>(c);
+      ref.index = i;
+      ref.generation = word.generation;
+      found.push_back(ref);
+    }
+  }
+  return found;
+}
+
+template <typename Access>
+std::uint64_t BlockPool<Access>::free_orphans(std::span<const BlockRef> orphans,
+                                              std::span<const BlockRef> referenced) noexcept {
+  std::uint64_t freed = 0;
+  const ReapPlan plan{false, referenced};
+  for (const BlockRef& ref : orphans) {
+    if (!names_block(ref) || is_referenced(plan, ref.size_class, ref.index, ref.generation)) {
+      continue;
+    }
+    // SYNC pool.claim (acquire <- release in BlockPool::take): as in resolve().
+    const std::uint64_t bits = Access::load_acquire(entry(ref.size_class, ref.index).word);
+    const BlockWord word = BlockWord::decode(bits);
+    if (word.state != BlockState::lent || word.owner != ParticipantId::nobody ||
+        word.generation != ref.generation) {
+      continue;  // held, freed or used again meanwhile
+    }
+    if (!change(ref, word, without(word, ParticipantId::nobody, false))) continue;
+    push(ref.size_class, ref.index);
+    ++freed;
+  }
+  if (freed != 0) count(counters_.reaped, mine().reaped, freed);
+  return freed;
+}
+
+template <typename Access>
 std::uint64_t BlockPool<Access>::free_orphans(std::span<const BlockRef> referenced) noexcept {
   if (area_.empty()) return 0;
   const std::uint64_t changed = resolve(ParticipantId::nobody, {false, referenced});

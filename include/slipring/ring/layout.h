@@ -24,6 +24,10 @@ inline constexpr std::uint64_t kWordBytes = 8;
 inline constexpr std::uint64_t kMinCapacity = 4096;
 inline constexpr std::uint64_t kMaxCapacity = std::uint64_t{1} << 30;
 inline constexpr std::uint64_t kDefaultCapacity = std::uint64_t{256} << 10;
+inline constexpr std::uint32_t kDefaultSenders = 64;  ///< Of a ring that takes many.
+
+/// Payloads up to this size count as small: a few of them share a line, or one fills it.
+inline constexpr std::uint64_t kSmallBytes = 64;
 
 /// A told position beyond this is not one (R2). Below it no sum of positions and sizes wraps.
 inline constexpr std::uint64_t kMaxPosition = std::uint64_t{1} << 63;
@@ -69,6 +73,32 @@ struct RecordHeader {
 [[nodiscard]] constexpr std::uint64_t payload_pos(std::uint64_t pos, bool own_line) noexcept {
   return own_line ? align_up(pos + kWordBytes, kCacheLine) : pos + kWordBytes;
 }
+
+/// What the layer above counts for tools, where the producer's other words are; this layer neither
+/// reads nor stores it. One writer: the holder of the producer's role. They go on from one holder
+/// to the next, and lag by one after a kill.
+struct SenderCounts {
+  SharedWord<std::uint64_t> waits;     ///< Times a message waited for room,
+  SharedWord<std::uint64_t> timeouts;  ///< and in vain, to its deadline.
+  SharedWord<std::uint64_t> refused;   ///< Messages given back at once for lack of room.
+  SharedWord<std::uint64_t> stashed;   ///< Messages put by in private memory,
+  SharedWord<std::uint64_t> dropped;   ///< and those of them that were given up.
+  SharedWord<std::uint64_t> blocks;    ///< Messages sent by reference,
+  SharedWord<std::uint64_t> streams;   ///< in chunks,
+  SharedWord<std::uint64_t> directs;   ///< and read out of the sender's own memory.
+};
+/// The same for the consumer.
+struct ReceiverCounts {
+  SharedWord<std::uint64_t> open_messages;  ///< Begun and not complete, now.
+  SharedWord<std::uint64_t> open_bytes;     ///< Memory that they take, now.
+  SharedWord<std::uint64_t> completed;      ///< Messages put together from chunks.
+  SharedWord<std::uint64_t> aborted;        ///< Given up by their senders, or died with them.
+  SharedWord<std::uint64_t> faults;         ///< Chunks and references refused.
+  SharedWord<std::uint64_t> deaths;         ///< Senders that the kernel proved dead.
+  SharedWord<std::uint64_t> blocks;         ///< Messages read in place, by reference.
+  SharedWord<std::uint64_t> directs;        ///< Messages read out of their sender's memory.
+};
+static_assert(sizeof(SenderCounts) == 64 && sizeof(ReceiverCounts) == 64);
 
 /// What never changes after creation: read once at attach, checked, kept in private memory (D8).
 struct LaneGeometry {
@@ -130,7 +160,9 @@ struct LaneProducerSide {
   SharedWord<std::uint64_t> want_pos;      ///< 0x188 until read_pos is here
   SharedWord<std::uint64_t> parked_since;  ///< 0x190 CLOCK_MONOTONIC, ns
 
-  alignas(kControlSpacing) std::byte unused[0x100];
+  alignas(kControlSpacing) SenderCounts counts;  ///< 0x200
+  SharedWord<std::uint64_t> direct_withdrawn;    ///< 0x240 direct reads up to this number are off
+  std::byte unused[0xb8];
   alignas(kControlSpacing) SharedToken token;  ///< 0x300 who holds the role
 };
 
@@ -159,7 +191,9 @@ struct LaneConsumerSide {
 
   alignas(kControlSpacing) SharedWord<std::uint32_t> space_seq;  ///< 0x180 producer sleeps on it
 
-  alignas(kControlSpacing) std::byte unused[0x100];
+  alignas(kControlSpacing) ReceiverCounts counts;  ///< 0x200
+  SharedWord<std::uint64_t> direct_done;  ///< 0x240 number << 1 | refused: last direct read
+  std::byte unused[0xb8];
   alignas(kControlSpacing) SharedToken token;  ///< 0x300 who holds the role
 };
 
@@ -170,6 +204,8 @@ static_assert(offsetof(LaneProducerSide, role) == 0x40 &&
 static_assert(offsetof(LaneProducerSide, write_pos) == 0x80);
 static_assert(offsetof(LaneProducerSide, data_seq) == 0x100);
 static_assert(offsetof(LaneProducerSide, space_ticket) == 0x180);
+static_assert(offsetof(LaneProducerSide, counts) == 0x200);
+static_assert(offsetof(LaneProducerSide, direct_withdrawn) == 0x240);
 static_assert(offsetof(LaneProducerSide, token) == 0x300);
 static_assert(sizeof(LaneProducerSide) == 0x380 && sizeof(LaneProducerSide) <= kLaneAreaBytes);
 static_assert(offsetof(LaneConsumerSide, role) == 0x40 &&
@@ -177,12 +213,15 @@ static_assert(offsetof(LaneConsumerSide, role) == 0x40 &&
 static_assert(offsetof(LaneConsumerSide, read_pos) == 0x80);
 static_assert(offsetof(LaneConsumerSide, data_ticket) == 0x100);
 static_assert(offsetof(LaneConsumerSide, space_seq) == 0x180);
+static_assert(offsetof(LaneConsumerSide, counts) == 0x200);
+static_assert(offsetof(LaneConsumerSide, direct_done) == 0x240);
 static_assert(offsetof(LaneConsumerSide, token) == 0x300);
 static_assert(sizeof(LaneConsumerSide) == 0x380);
 static_assert(std::endian::native == std::endian::little, "the format is little-endian");
 
 /// Changes whenever a byte above changes its meaning.
-inline constexpr std::uint64_t kLaneFingerprint =
-    fnv1a("slipring lane 1: producer 380 consumer 380 page 1000 header size32 type16 kind8 flags8");
+inline constexpr std::uint64_t kLaneFingerprint = fnv1a(
+    "slipring lane 1: producer 380 consumer 380 counts 200 page 1000 header size32 type16 kind8 "
+    "flags8");
 
 }  // namespace slipring::ring

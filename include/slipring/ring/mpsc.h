@@ -78,17 +78,11 @@ template <typename Access = NativeAccess>
 template <typename Access = NativeAccess>
 void announce_join(const MpscParts& parts) noexcept;
 
-/// A record and the lane that it came by.
-struct MpscRecord {
-  Record record;
-  std::uint32_t lane = 0;
-};
-
 /// The consumer's end: polls lanes, busy ones always, quiet ones in turn, so that a thousand idle
 /// producers cost a busy one little. A stopped, killed or lying producer touches its own lane only.
 ///
 /// Threads:  one at a time.
-/// Progress: try_peek polls at most every lane once; no system call.
+/// Progress: a peek polls at most every lane once; no system call.
 /// Trust:    as LaneConsumer, for each lane. A corrupt lane is reported once, then left alone.
 /// Fairness: at most kVisitBytes from one lane while another has something (deficit round robin,
 ///           Shreedhar and Varghese 1995, with one quantum for all).
@@ -109,10 +103,12 @@ class MpscConsumer {
   /// A record that was not yet released; the same again until it is.
   /// Errors: empty    nothing is committed in any lane,
   ///         corrupt  a lane broke the format; once for each such lane, the others go on.
-  [[nodiscard]] Result<MpscRecord> try_peek() noexcept;
-  /// Gives the record and all older ones of its lane back. Releasing twice changes nothing. True
-  /// when read_pos was told, so that the lane's producer may be rung.
-  bool release(const MpscRecord& record) noexcept;
+  [[nodiscard]] Result<Record> try_peek() noexcept;
+  /// As many records of one lane as are committed and fit `out` and the lane's visit; at least one.
+  [[nodiscard]] Result<std::size_t> peek_many(std::span<Record> out) noexcept;
+  /// Gives the record and all older ones of its lane, Record::source, back. Releasing twice
+  /// changes nothing. True when read_pos was told, so that the lane's producer may be rung.
+  bool release(const Record& record) noexcept;
 
   /// True when try_peek would not say `empty`. Looks at every lane and at new ones: for the moment
   /// before a park.
@@ -128,6 +124,9 @@ class MpscConsumer {
   [[nodiscard]] std::uint32_t attached_lanes() const noexcept {
     return static_cast<std::uint32_t>(members_.size());
   }
+  /// Bytes told as committed and not yet released, of all lanes: low by what is not told yet.
+  [[nodiscard]] std::uint64_t approx_backlog() const noexcept;
+  [[nodiscard]] std::uint64_t messages() const noexcept;
   [[nodiscard]] std::uint32_t poisoned_lanes() const noexcept { return poisoned_; }
   [[nodiscard]] const MpscGeometry& geometry() const noexcept { return geometry_; }
 
@@ -147,7 +146,7 @@ class MpscConsumer {
   void look_for_joins();
   void attach_lanes(Predecessor before);
   [[nodiscard]] bool is_due(const Member& member) const noexcept;
-  [[nodiscard]] Result<MpscRecord> take_from(Member& member) noexcept;
+  [[nodiscard]] Result<std::size_t> take_from(Member& member, std::span<Record> out) noexcept;
 
   MpscGeometry geometry_;
   MpscParts parts_;

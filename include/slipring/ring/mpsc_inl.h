@@ -114,41 +114,42 @@ bool MpscConsumer<Access>::is_due(const Member& member) const noexcept {
 }
 
 template <typename Access>
-Result<MpscRecord> MpscConsumer<Access>::take_from(Member& member) noexcept {
+Result<std::size_t> MpscConsumer<Access>::take_from(Member& member,
+                                                    std::span<Record> out) noexcept {
   if (member.poisoned) return fail(Errc::empty, 0, "mpsc: peek");
-  const auto record = member.lane.try_peek();
-  if (record) {
+  const auto found = member.lane.peek_many(out);
+  if (found) {
     member.idle_sweeps = 0;
-    return MpscRecord{*record, member.index};
-  }
-  if (record.error().code == Errc::corrupt) {
+    for (Record& record : out.first(*found)) record.source = member.index;
+  } else if (found.error().code == Errc::corrupt) {
     member.poisoned = true;
     ++poisoned_;
   }
-  return tl::unexpected(record.error());
+  return found;
 }
 
 template <typename Access>
-Result<MpscRecord> MpscConsumer<Access>::try_peek() noexcept {
+Result<std::size_t> MpscConsumer<Access>::peek_many(std::span<Record> out) noexcept {
+  if (out.empty()) return 0;
   if (unreported_ != 0) [[unlikely]] {
     --unreported_;
     return fail(Errc::corrupt, 0, "mpsc: lane");
   }
   // The lane being visited first, as long as it has something and its visit is not over.
   if (!members_.empty() && visit_left_ != 0) {
-    auto found = take_from(members_[current_]);
+    auto found = take_from(members_[current_], out);
     if (found || found.error().code == Errc::corrupt) return found;
   }
   look_for_joins();
   if (unreported_ != 0) [[unlikely]]
-    return try_peek();
+    return peek_many(out);
   ++sweep_;
   const std::size_t count = members_.size();
   for (std::size_t step = 1; step <= count; ++step) {
     const std::size_t at = (current_ + step) % count;
     Member& member = members_[at];
     if (!is_due(member)) continue;
-    auto found = take_from(member);
+    auto found = take_from(member, out);
     if (!found && found.error().code == Errc::empty) {
       if (member.idle_sweeps < kHotSweeps) ++member.idle_sweeps;
       continue;
@@ -161,14 +162,36 @@ Result<MpscRecord> MpscConsumer<Access>::try_peek() noexcept {
 }
 
 template <typename Access>
-bool MpscConsumer<Access>::release(const MpscRecord& record) noexcept {
-  if (record.lane >= slots_.size() || slots_[record.lane] == nullptr) return false;
-  LaneConsumer<Access>& lane = *slots_[record.lane];
-  const std::uint64_t before = lane.read_pos();
-  const bool told = lane.release(record.record);
+Result<Record> MpscConsumer<Access>::try_peek() noexcept {
+  Record record;
+  const auto found = peek_many({&record, 1});
+  if (!found) return tl::unexpected(found.error());
+  return record;
+}
+
+template <typename Access>
+bool MpscConsumer<Access>::release(const Record& record) noexcept {
+  if (record.source >= slots_.size() || slots_[record.source] == nullptr) return false;
+  LaneConsumer<Access>& lane = *slots_[record.source];
+  const std::uint64_t from = lane.read_pos();
+  const bool told = lane.release(record);
   // What was given back, not what was asked for: a second release shortens nobody's visit.
-  visit_left_ -= std::min(visit_left_, lane.read_pos() - before);
+  visit_left_ -= std::min(visit_left_, lane.read_pos() - from);
   return told;
+}
+
+template <typename Access>
+std::uint64_t MpscConsumer<Access>::approx_backlog() const noexcept {
+  std::uint64_t backlog = 0;
+  for (const Member& member : members_) backlog += member.lane.approx_backlog();
+  return backlog;
+}
+
+template <typename Access>
+std::uint64_t MpscConsumer<Access>::messages() const noexcept {
+  std::uint64_t messages = 0;
+  for (const Member& member : members_) messages += member.lane.messages();
+  return messages;
 }
 
 template <typename Access>

@@ -15,12 +15,11 @@ namespace slipring::ring {
 inline constexpr std::uint64_t kMpscMagic = 0x5250435350524c53;  // "SLRPSCPR"
 inline constexpr std::uint32_t kMpscVersion = 1;
 inline constexpr std::uint32_t kMaxLanes = 4096;
-inline constexpr std::uint32_t kDefaultLanes = 64;
 inline constexpr std::uint64_t kDefaultLaneCapacity = std::uint64_t{64} << 10;
 
 /// What never changes after creation.
 struct MpscGeometry {
-  std::uint32_t lanes = kDefaultLanes;                  ///< Producers at a time, 1 to kMaxLanes.
+  std::uint32_t lanes = kDefaultSenders;                ///< Producers at a time, 1 to kMaxLanes.
   LaneGeometry lane{.capacity = kDefaultLaneCapacity};  ///< Of each; lane_id is that of lane 0.
 
   /// Bytes from one lane to the next.
@@ -56,17 +55,19 @@ struct MpscConsumerSide {
 
   alignas(kControlSpacing) SharedWord<std::uint64_t> epoch;  ///< 0x200 plus 1 per join
 
-  alignas(kControlSpacing) std::byte unused[0x80];
-  alignas(kControlSpacing) SharedToken token;  ///< 0x300 who holds the role
+  alignas(kControlSpacing) ReceiverCounts counts;  ///< 0x280 those of the lanes stay unused
+  alignas(kControlSpacing) SharedToken token;      ///< 0x300 who holds the role
 };
 static_assert(offsetof(MpscConsumerSide, role) == 0x40);
 static_assert(offsetof(MpscConsumerSide, ticket) == 0x100);
 static_assert(offsetof(MpscConsumerSide, seq) == 0x180);
 static_assert(offsetof(MpscConsumerSide, epoch) == 0x200);
+static_assert(offsetof(MpscConsumerSide, counts) == 0x280);
 static_assert(offsetof(MpscConsumerSide, token) == 0x300);
 static_assert(sizeof(MpscConsumerSide) <= kLaneAreaBytes);
 
-inline constexpr std::uint64_t kMpscFingerprint = fnv1a(
-    "slipring mpsc per_producer 1: block 1000, lanes of consumer 1000 producer", kLaneFingerprint);
+inline constexpr std::uint64_t kMpscFingerprint =
+    fnv1a("slipring mpsc per_producer 1: block 1000 counts 280, lanes of consumer 1000 producer",
+          kLaneFingerprint);
 
 }  // namespace slipring::ring

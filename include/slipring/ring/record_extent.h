@@ -52,14 +52,15 @@ struct Walked {
   std::uint64_t bytes = 0;     ///< and their payload.
 };
 
-/// Walks the commit words from `from`, a record boundary, to the frontier. Reads only: it may be
-/// killed, repeated, and run by several at once, beside a live producer, too.
+/// Walks the commit words from `from`, a record boundary, to the frontier, and calls
+/// `visit(header, extent)` for each record that is no padding. Reads only: it may be killed,
+/// repeated, and run by several at once, beside a live producer, too.
 /// Progress: at most capacity / 8 loads.
 /// Errors:   corrupt  a header that no producer stores, or no frontier within one lap.
 /// Orders:   lane.publish.
-template <typename Access>
+template <typename Access, typename Visit>
 [[nodiscard]] Result<Walked> walk_committed(std::byte* data, const LaneShape& shape,
-                                            std::uint64_t from) noexcept {
+                                            std::uint64_t from, Visit&& visit) {
   Walked walked{from, 0, 0};
   bool behind_padding = false;
   while (walked.frontier - from <= shape.capacity - kWordBytes) {
@@ -78,10 +79,16 @@ template <typename Access>
     if (!is_padding) {
       walked.messages += 1;
       walked.bytes += header.size;
+      visit(header, *extent);
     }
     walked.frontier = extent->end;
   }
   return fail(Errc::corrupt, 0, "lane: no frontier within a lap");
+}
+template <typename Access>
+[[nodiscard]] Result<Walked> walk_committed(std::byte* data, const LaneShape& shape,
+                                            std::uint64_t from) noexcept {
+  return walk_committed<Access>(data, shape, from, [](const RecordHeader&, const RecordExtent&) {});
 }
 
 }  // namespace slipring::ring

@@ -66,12 +66,14 @@ class TotalProducer {
   /// Orders: total.claim, total.reclaim.
   [[nodiscard]] bool has_room(std::size_t size, bool own_line = false) noexcept;
 
-  /// Says, and counts, that we are about to sleep on space_seq:
+  /// Says that we are about to sleep on space_seq:
   ///   s = space_seq; set_space_wanted(); heavy fence; has_room() or sleep while space_seq == s.
   void set_space_wanted() noexcept;
 
   [[nodiscard]] std::uint64_t messages() const noexcept { return messages_; }
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
+  /// From the end of our last claim back to what the consumer told; 0 when it is further.
+  [[nodiscard]] std::uint64_t approx_backlog() noexcept;
   [[nodiscard]] std::uint64_t max_payload() const noexcept { return geometry_.max_payload(); }
   [[nodiscard]] const TotalGeometry& geometry() const noexcept { return geometry_; }
   [[nodiscard]] OwnerSlot slot() const noexcept { return slot_; }
@@ -111,7 +113,7 @@ class TotalProducer {
   std::uint64_t seen_read_ = 0;  // stale: read_pos only grows
   std::uint64_t seen_hint_ = 0;
   std::uint64_t hint_every_ = 0;
-  std::uint64_t messages_ = 0, bytes_ = 0, aborts_ = 0, fulls_ = 0, waits_ = 0;
+  std::uint64_t messages_ = 0, bytes_ = 0, aborts_ = 0, fulls_ = 0;
   OpenClaim open_;
   OwnerSlot slot_;
   bool poisoned_ = false;

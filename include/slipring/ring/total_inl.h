@@ -35,7 +35,6 @@ Result<TotalProducer<Access>> TotalProducer<Access>::attach(std::span<std::byte>
   producer.bytes_ = Access::load_relaxed(mine.bytes);
   producer.aborts_ = Access::load_relaxed(mine.aborts);
   producer.fulls_ = Access::load_relaxed(mine.fulls);
-  producer.waits_ = Access::load_relaxed(mine.waits);
   return producer;
 }
 
@@ -233,8 +232,13 @@ bool TotalProducer<Access>::has_room(std::size_t size, bool own_line) noexcept {
 }
 
 template <typename Access>
+std::uint64_t TotalProducer<Access>::approx_backlog() noexcept {
+  if (poisoned_ || !refresh_read_pos()) return 0;
+  return my_pos_ > seen_read_ ? my_pos_ - seen_read_ : 0;
+}
+
+template <typename Access>
 void TotalProducer<Access>::set_space_wanted() noexcept {
-  Access::store_relaxed(mine_->waits, ++waits_);
   Access::store_relaxed(view_.control->space_wanted, 1);
 }
 
@@ -301,6 +305,7 @@ Result<Record> TotalConsumer<Access>::read_record(std::uint64_t pos, const Descr
   record.payload = {view_.data + view_.offset(extent->payload), header.size};
   record.end = end;
   record.number = number;
+  record.source = desc.owner_id - 1;
   record.type = header.type;
   record.kind = header.kind;
   record.redelivered = end - my_read_ <= redeliver_to_ - my_read_ && redeliver_to_ > my_read_;
@@ -439,6 +444,8 @@ bool TotalConsumer<Access>::space_wanted_seen() noexcept {
     return false;
   // Cleared first: who sets it from now on either finds the told room, or is rung next time.
   Access::store_relaxed(control.space_wanted, 0);
+  // SYNC gate.open (release -> acquire in GateSleeper::park_unless): the room that was told is seen
+  //   by whoever is woken.
   Access::add_release(control.space_seq, 1);
   return true;
 }

@@ -17,7 +17,6 @@ inline constexpr std::uint32_t kTotalVersion = 1;
 inline constexpr std::uint64_t kTotalControlBytes = 4096;  ///< The owner table follows.
 inline constexpr std::uint64_t kTotalGranule = 64;         ///< Records start at multiples.
 inline constexpr std::uint32_t kMaxOwners = 1023;
-inline constexpr std::uint32_t kDefaultOwners = 64;
 
 /// Laps are counted modulo 2^36; ages below half of that are told apart.
 inline constexpr std::uint64_t kLapBits = 36;
@@ -65,7 +64,7 @@ struct Descriptor {
 /// What never changes after creation: read once at attach, checked, kept in private memory (D8).
 struct TotalGeometry {
   std::uint64_t capacity = kDefaultCapacity;  ///< Bytes of data area; a power of two.
-  std::uint32_t owners = kDefaultOwners;      ///< Producers at a time; at most kMaxOwners.
+  std::uint32_t owners = kDefaultSenders;     ///< Producers at a time; at most kMaxOwners.
   std::uint8_t bell = 0;      ///< wait::BellKind of both doorbells. Meaningless to this layer.
   std::uint64_t ring_id = 0;  ///< Random.
   std::uint64_t type_fingerprint = 0;  ///< Of the record type; 0: bytes.
@@ -149,7 +148,8 @@ struct TotalControl {
 
   alignas(kControlSpacing) SharedWord<std::uint32_t> space_seq;  ///< 0x300 producers sleep on it
 
-  alignas(kControlSpacing) SharedToken token;  ///< 0x380 of the consumer
+  alignas(kControlSpacing) SharedToken token;      ///< 0x380 of the consumer
+  alignas(kControlSpacing) ReceiverCounts counts;  ///< 0x400
 };
 
 /// What one producer stores: an entry of the owner table. One writer: the holder of the role.
@@ -158,12 +158,13 @@ struct alignas(kControlSpacing) TotalOwner {
   SharedWord<std::uint64_t> role;   ///< 0x00 RoleWord
   SharedWord<std::uint32_t> fence;  ///< 0x08 wait::FenceMode of this ringer
   SharedWord<std::uint32_t> reserved;
-  SharedWord<std::uint64_t> messages;  ///< 0x10 committed
-  SharedWord<std::uint64_t> bytes;     ///< 0x18 payload bytes committed
-  SharedWord<std::uint64_t> aborts;    ///< 0x20 claims given up
-  SharedWord<std::uint64_t> fulls;     ///< 0x28 claims that found no room
-  SharedWord<std::uint64_t> waits;     ///< 0x30 sleeps on space_seq
-  SharedWord<std::uint64_t> rings;     ///< 0x38 doorbell wakes
+  SharedWord<std::uint64_t> messages;      ///< 0x10 committed
+  SharedWord<std::uint64_t> bytes;         ///< 0x18 payload bytes committed
+  SharedWord<std::uint64_t> aborts;        ///< 0x20 claims given up
+  SharedWord<std::uint64_t> fulls;         ///< 0x28 claims that found no room
+  SharedWord<std::uint64_t> parked_since;  ///< 0x30 asleep on space_seq; CLOCK_MONOTONIC, ns
+  SharedWord<std::uint64_t> rings;         ///< 0x38 doorbell wakes
+  SenderCounts counts;                     ///< 0x40
 
   alignas(kControlSpacing) SharedToken token;  ///< 0x80 who holds the role
 };
@@ -177,14 +178,17 @@ static_assert(offsetof(TotalControl, seq) == 0x200);
 static_assert(offsetof(TotalControl, space_wanted) == 0x280);
 static_assert(offsetof(TotalControl, space_seq) == 0x300);
 static_assert(offsetof(TotalControl, token) == 0x380);
-static_assert(sizeof(TotalControl) == 0x400 && sizeof(TotalControl) <= kTotalControlBytes);
+static_assert(offsetof(TotalControl, counts) == 0x400);
+static_assert(sizeof(TotalControl) == 0x480 && sizeof(TotalControl) <= kTotalControlBytes);
 static_assert(offsetof(TotalOwner, messages) == 0x10 && offsetof(TotalOwner, rings) == 0x38);
+static_assert(offsetof(TotalOwner, counts) == 0x40);
 static_assert(offsetof(TotalOwner, token) == 0x80 && sizeof(TotalOwner) == 0x100);
 static_assert(Descriptor::decode(~std::uint64_t{0}).encode() == ~std::uint64_t{0});
 
 /// Changes whenever a byte above changes its meaning.
 inline constexpr std::uint64_t kTotalFingerprint = fnv1a(
-    "slipring total 1: control 400 page 1000 owner 100 desc lap36 owner10 granules16 state2 "
+    "slipring total 1: control 480 page 1000 owner 100 counts 40 400 desc lap36 owner10 granules16 "
+    "state2 "
     "granule 40 header size32 type16 kind8 flags8");
 
 }  // namespace slipring::ring

@@ -47,7 +47,9 @@ inline constexpr std::uint64_t kFormatVersion = 1;
 inline constexpr std::uint64_t kHeaderBytes = 4096;
 
 /// What a body is. The layers above own the numbers; 0 means "do not care" in Expect.
-inline constexpr std::uint64_t kContentLane = 1;
+inline constexpr std::uint64_t kContentLane = 1;   ///< A ring: one sender,
+inline constexpr std::uint64_t kContentMpsc = 2;   ///< many, a lane each,
+inline constexpr std::uint64_t kContentTotal = 3;  ///< or many in one order.
 
 /// Features that a reader does not know: `compat` it ignores, `ro_compat` it may read but not
 /// write, `incompat` it refuses. These are the ones that this library knows.

@@ -113,7 +113,7 @@ class Ringer {
 
  private:
   Ringer(BellKind kind, const BellRef& bell, std::unique_ptr<detail::WakePrimitive> wake,
-         bool registered) noexcept;
+         bool registered, bool one_of_many) noexcept;
   [[gnu::cold, gnu::noinline]] void deal() noexcept;
   [[nodiscard]] Ticket negotiate(Ticket seen) noexcept;
   [[nodiscard]] FenceMode fence_for(Ticket seen) const noexcept;
@@ -127,6 +127,7 @@ class Ringer {
   RingerCounters counters_;
   BellKind kind_;
   bool registered_;
+  bool one_of_many_;
 };
 
 enum class WakeReason : std::uint8_t {
@@ -218,6 +219,7 @@ class Sleeper {
   BellKind kind_;
   FenceChoice choice_;
   bool never_parks_;
+  bool many_ringers_;
   bool wants_sym_;
 };
 

@@ -10,13 +10,15 @@ namespace slipring::wait {
 
 template <typename Access>
 Ringer<Access>::Ringer(BellKind kind, const BellRef& bell,
-                       std::unique_ptr<detail::WakePrimitive> wake, bool registered) noexcept
+                       std::unique_ptr<detail::WakePrimitive> wake, bool registered,
+                       bool one_of_many) noexcept
     : ticket_(&bell.ticket),
       seq_(&bell.seq),
       ringer_fence_(&bell.ringer_fence),
       wake_(std::move(wake)),
       kind_(kind),
-      registered_(registered) {
+      registered_(registered),
+      one_of_many_(one_of_many) {
   // A killed predecessor may have promised more, or less, than we do until now.
   Access::store_release(*ringer_fence_, static_cast<std::uint32_t>(mode_));
   // A ticket that is out already stays undealt: our first publication has to ring for it.
@@ -31,7 +33,7 @@ Result<Ringer<Access>> Ringer<Access>::attach(BellKind kind, BellRef bell,
   if (!wake) return tl::unexpected(wake.error());
   const bool registered =
       options.fence == FenceChoice::automatic && register_ringer_process() == FenceMode::asymmetric;
-  return Ringer(kind, bell, std::move(*wake), registered);
+  return Ringer(kind, bell, std::move(*wake), registered, options.one_of_many);
 }
 
 template <typename Access>
@@ -57,7 +59,8 @@ void Ringer<Access>::deal() noexcept {
 template <typename Access>
 FenceMode Ringer<Access>::fence_for(Ticket seen) const noexcept {
   if (registered_ && !seen.wants_sym()) return FenceMode::asymmetric;
-  return seen.never_parks() ? FenceMode::none : FenceMode::symmetric;
+  // One of many stays fenced: a sleeper that looks at no single word cannot know better.
+  return seen.never_parks() && !one_of_many_ ? FenceMode::none : FenceMode::symmetric;
 }
 
 template <typename Access>
@@ -95,6 +98,7 @@ Sleeper<Access>::Sleeper(BellKind kind, const BellRef& bell,
       kind_(kind),
       choice_(options.fence),
       never_parks_(options.never_parks),
+      many_ringers_(options.many_ringers),
       wants_sym_(options.fence == FenceChoice::symmetric || !has_heavy_fence()) {
   awake();
 }
@@ -124,6 +128,7 @@ Sleeper<Access>& Sleeper<Access>::operator=(Sleeper&& other) noexcept {
   kind_ = other.kind_;
   choice_ = other.choice_;
   never_parks_ = other.never_parks_;
+  many_ringers_ = other.many_ringers_;
   wants_sym_ = other.wants_sym_;
   return *this;
 }
@@ -181,7 +186,9 @@ void Sleeper<Access>::fenced(bool heavy_ran) noexcept {
   // SYNC doorbell.fence_mode (acquire <- release in Ringer::negotiate):
   //   read before ready() is asked: what was published under an older mode is seen by it.
   const auto mode = static_cast<FenceMode>(Access::load_acquire(*ringer_fence_));
-  const bool paired = mode == FenceMode::symmetric || (mode == FenceMode::asymmetric && heavy_ran);
+  const bool paired =
+      many_ringers_ ? heavy_ran
+                    : mode == FenceMode::symmetric || (mode == FenceMode::asymmetric && heavy_ran);
   bound_ = paired ? max_park_ : std::min(max_park_, kUnfencedPark);
 }
 

@@ -54,7 +54,8 @@ enum class FenceChoice : std::uint8_t {
 
 struct RingerOptions {
   FenceChoice fence = FenceChoice::automatic;
-  UniqueFd eventfd;      ///< Kind eventfd: the sleeper's, however it came here.
+  bool one_of_many = false;  ///< Others ring this sleeper, too; it was attached with many_ringers.
+  UniqueFd eventfd;          ///< Kind eventfd: the sleeper's, however it came here.
   ProcessToken sleeper;  ///< Kind signal: whom to signal. pid 0: told later, by expect_sleeper().
   int signal = 0;        ///< Kind signal: as the sleeper chose. 0: SIGRTMIN + 3.
 };
@@ -64,7 +65,10 @@ struct SleeperOptions {
   /// Longest park while the fences pair. Longer than kMaxPark (50 ms) is for tests that want a
   /// lost wake-up to hang.
   std::chrono::milliseconds max_park{50};
-  bool never_parks = false;        ///< A promise to spin: symmetric ringers then need no fence.
+  bool never_parks = false;  ///< A promise to spin: a symmetric ringer then needs no fence.
+  /// More than one process rings. No single word then tells how they fence: without membarrier on
+  /// this side every park is bounded by kUnfencedPark.
+  bool many_ringers = false;
   UniqueFd eventfd;                ///< Kind eventfd: see make_eventfd().
   int signal = 0;                  ///< Kind signal. 0: SIGRTMIN + 3. One sleeper per number.
   std::uint64_t first_number = 0;  ///< Of the first sleep. 0: the clock's, unlike any before.

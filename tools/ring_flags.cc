@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "lane_flags.h"
+#include "ring_flags.h"
 
 #include <fmt/format.h>
 #include <grp.h>
 
+#include <algorithm>
+#include <bit>
 #include <charconv>
 
 #include "sizes.h"
+#include "slipring/ring/mpsc_layout.h"
 
 namespace slipring::tools {
 namespace {
@@ -53,6 +56,56 @@ Try<segment::Backend> kind(const std::string& text, const std::string& command) 
                command + " NAME --kind posix");
 }
 
+Try<channel::RingForm> form(const RingFlags& flags, const std::string& command) {
+  const bool many = flags.ring == "mpsc";
+  if (!flags.ring.empty() && !many && flags.ring != "spsc" && flags.ring != "lane") {
+    return usage(fmt::format("bad ring '{}' for --ring", printable(flags.ring)),
+                 "known are spsc (one sender) and mpsc (many)", command + " NAME --ring mpsc");
+  }
+  if (!many && !(flags.order.empty() && flags.senders.empty())) {
+    const bool of_order = !flags.order.empty();
+    return usage(fmt::format("{} needs --ring mpsc", of_order ? "--order" : "--senders"),
+                 "a ring of one sender has one order and one place for it",
+                 fmt::format("{} NAME --ring mpsc{}", command,
+                             flags.order == "total" ? " --order total" : ""));
+  }
+  if (!many) return channel::RingForm::lane;
+  if (flags.order.empty() || flags.order == "producer") return channel::RingForm::per_producer;
+  if (flags.order == "total") return channel::RingForm::total;
+  return usage(fmt::format("bad order '{}' for --order", printable(flags.order)),
+               "known are producer (a lane for each) and total (that of claims)",
+               command + " NAME --ring mpsc --order total");
+}
+
+// "4K:64,1M:4"
+Try<pool::PoolSpec> pool_spec(const std::string& text, const std::string& command) {
+  pool::PoolSpec spec;
+  for (std::size_t at = 0; at <= text.size();) {
+    const std::size_t comma = std::min(text.find(',', at), text.size());
+    const std::string part = text.substr(at, comma - at);
+    at = comma + 1;
+    const std::size_t colon = std::min(part.find(':'), part.size());
+    const std::uint64_t bytes = parse_size(part.substr(0, colon)).value_or(0);
+    const unsigned long count =
+        number(std::string_view(part).substr(std::min(colon + 1, part.size())), 10).value_or(0);
+    const auto bad = [&](std::string why) {
+      return usage(fmt::format("bad blocks '{}' for --pool", printable(part)), std::move(why),
+                   command + " NAME --pool 64K:32");
+    };
+    // A size is not rounded up in silence: as a capacity, it is a power of two or wrong.
+    if (!std::has_single_bit(bytes) || bytes < pool::kMinBlockBytes ||
+        bytes > pool::kMaxBlockBytes || count == 0 || count > pool::kMaxBlocksPerClass) {
+      return bad(
+          fmt::format("blocks are SIZE:COUNT; a size is a power of two from 256 to 1M, a "
+                      "count at most {}",
+                      pool::kMaxBlocksPerClass));
+    }
+    if (spec.counts[pool::class_for(bytes)] != 0) return bad("blocks of that size are given twice");
+    spec.with(bytes, static_cast<std::uint32_t>(count));
+  }
+  return spec;
+}
+
 }  // namespace
 
 Globals& globals() noexcept {
@@ -66,13 +119,26 @@ segment::Places places() {
   return places;
 }
 
-void add_lane_flags(CLI::App& app, LaneFlags& flags, bool all) {
-  const std::string group = "A lane that is made";
+void add_ring_flags(CLI::App& app, RingFlags& flags, bool all) {
+  const std::string group = "A ring that is made";
   app.add_option("--kind", flags.kind, "posix (default), sysv or file")
       ->type_name("KIND")
       ->group(group);
-  app.add_option("--capacity", flags.capacity, "a power of two, 4K to 1G (default 256K)")
+  app.add_option("--ring", flags.ring, "spsc (default): one sender; mpsc: many")
+      ->type_name("FORM")
+      ->group(group);
+  app.add_option("--order", flags.order, "of mpsc: producer (default), a lane each; or total")
+      ->type_name("ORDER")
+      ->group(group);
+  app.add_option("--senders", flags.senders, "of mpsc: how many at a time (default 64)")
+      ->type_name("N")
+      ->group(group);
+  app.add_option("--capacity", flags.capacity,
+                 "a power of two, 4K to 1G (default 256K; mpsc: 64K a lane)")
       ->type_name("SIZE")
+      ->group(group);
+  app.add_option("--pool", flags.pool, "blocks for large messages, as in 64K:32 or 4K:64,1M:4")
+      ->type_name("BLOCKS")
       ->group(group);
   if (all) {
     app.add_option("--granule", flags.granule, "records start at multiples: 8 (default), 16, 64")
@@ -126,13 +192,41 @@ Try<std::optional<std::chrono::nanoseconds>> duration_flag(const std::string& te
                fmt::format("{} NAME {} 5ms", command, option));
 }
 
-Try<channel::LaneOptions> lane_options(const LaneFlags& flags, const std::string& command) {
-  channel::LaneOptions options;
+Try<std::uint64_t> count_flag(const std::string& text, const std::string& option,
+                              const std::string& command) {
+  if (text.empty()) return 0;
+  if (const auto count = number(text, 10); count && *count != 0) return *count;
+  return usage(fmt::format("bad number '{}' for {}", printable(text), option),
+               "it says how many, from 1", fmt::format("{} NAME {} 10", command, option));
+}
+
+Try<channel::ShmOptions> shm_options(const RingFlags& flags, const std::string& command) {
+  channel::ShmOptions options;
   options.places = places();
   if (!flags.kind.empty()) {
     const auto parsed = kind(flags.kind, command);
     if (!parsed) return tl::unexpected(parsed.error());
     options.kind = *parsed;
+  }
+  const auto ring_form = form(flags, command);
+  if (!ring_form) return tl::unexpected(ring_form.error());
+  options.form = *ring_form;
+  if (options.form == channel::RingForm::per_producer)
+    options.capacity = ring::kDefaultLaneCapacity;
+  if (!flags.senders.empty()) {
+    const auto senders = number(flags.senders, 10);
+    // What a form takes at most is the library's to say; zero and beyond 32 bits nobody takes.
+    if (!senders || *senders == 0 || *senders > 0xffffffff) {
+      return usage(fmt::format("bad number '{}' for --senders", printable(flags.senders)),
+                   "it says how many may send at a time, from 1",
+                   command + " NAME --ring mpsc --senders 64");
+    }
+    options.senders = static_cast<std::uint32_t>(*senders);
+  }
+  if (!flags.pool.empty()) {
+    const auto pool = pool_spec(flags.pool, command);
+    if (!pool) return tl::unexpected(pool.error());
+    options.pool = *pool;
   }
   const auto capacity = size_flag(flags.capacity, "--capacity", command);
   if (!capacity) return tl::unexpected(capacity.error());
