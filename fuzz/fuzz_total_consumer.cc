@@ -234,6 +234,7 @@ class Run {
     expect(record.end - consumer_->read_pos() <= kTotalCapacity + kTotalCapacity / 4,
            "a record beyond the lap");
     expect(record.number == number, "a record out of turn");
+    expect(record.source < kOwners, "a record of an owner that there is not");
     expect(record.kind != ring::RecordKind::none && record.kind != ring::RecordKind::padding,
            "a record that is no message");
     expect(may_repeat_ || !record.redelivered, "redelivered, and nobody died");

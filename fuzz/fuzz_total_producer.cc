@@ -102,7 +102,7 @@ class Run {
       case 3: abort(); break;
       case 4: send(next_size()); break;
       case 5: has_room(next_size(), (detail & 8) != 0); break;
-      case 6: want_space(); break;
+      case 6: (detail & 1) != 0 ? backlog() : want_space(); break;
       case 7: reap(detail); break;
       case 8: leave_and_take((detail & 8) != 0); break;
       case 9: (void)other_.send(next_size()); break;
@@ -258,6 +258,11 @@ class Run {
     expect(found || !corrupt_, "parks although the ring is corrupt");
     if (!is_sound() || producer_->has_open_claim() || size > producer_->max_payload()) return;
     expect(found == fits(size, own_line), "has_room is wrong");
+  }
+  void backlog() {
+    total_acting.as = As::producer;
+    OracleAccess::limit_loads(1);
+    expect(producer_->approx_backlog() <= kTotalCapacity, "a backlog of more than a lap");
   }
   void want_space() {
     total_acting.as = As::producer;

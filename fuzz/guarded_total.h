@@ -182,7 +182,8 @@ class ClaimBook {
     const Entry* entry = at(n);
     return entry != nullptr && entry->state == ring::RecordState::committed &&
            record.end == entry->end && record.payload.size() == entry->size &&
-           record.type == static_cast<std::uint16_t>(n) && has_stamp(record.payload, n);
+           record.source == entry->owner && record.type == static_cast<std::uint16_t>(n) &&
+           has_stamp(record.payload, n);
   }
 
  private:

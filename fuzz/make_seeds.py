@@ -75,7 +75,7 @@ def pause(loads):
 
 
 def mpsc_consumer():
-    peek, keep, look, tell, join, leave, die = 0, 0, 3, 4, 5, 6, 7
+    peek, many, look, tell, join, leave, die = 0, 2, 3, 4, 5, 6, 7
     send, burst, group, epoch, poke, reattach, nonsense = 8, 10, 11, 12, 13, 14, 15
     few, crowd, lied_to = SPARSE, SPARSE | 0x20, SPARSE | 4
     dead = 2
@@ -132,6 +132,11 @@ def mpsc_consumer():
     yield "visits", visits
     yield "quiet", (scene(crowd, held=66).repeat(17, peek).do(send, 40, u16(10)).repeat(3, peek)
                     .do(look).repeat(2, peek))
+    yield "several", (scene().repeat(9, send, 0, u16(30)).repeat(3, send, 1, u16(31)).do(many, detail=7)
+                      .repeat(4, many, detail=2).repeat(4, many, detail=7).do(many))
+    yield "several_and_a_spoiled_one", (
+        scene().repeat(4, send, 0, u16(30)).do(send, 1, u16(31))
+        .do(many, detail=7, rest=2, lies=[xor(6, 0xff)]).repeat(4, many, detail=7))
     yield "groups", (scene().do(group, 0, u16(60), detail=5).do(group, 1, u16(900), detail=3)
                      .repeat(9, peek))
     yield "hidden_by_the_epoch", (scene(held=0).do(join, 0, detail=1).do(send, 0, u16(10))
@@ -250,7 +255,7 @@ def total_producer():
         for size in (900, 700, 300):
             laps.repeat(6, claim, u16(size), detail=commits).do(room, u16(size)).do(consume, detail=9)
         yield name, laps
-    yield "full", (scene().repeat(70, send, LINE).do(room, LINE).do(want).do(consume, detail=15)
+    yield "full", (scene().repeat(70, send, LINE).do(room, LINE).do(want).do(want, detail=1).do(consume, detail=15)
                    .do(room, LINE).do(claim, LINE, detail=commits).do(claim, u16(961)))
     # The record would fit, but not with the padding in front of it.
     yield "full_but_for_the_padding", (scene().repeat(60, send, LINE).do(consume, detail=15)
@@ -394,6 +399,12 @@ def pool():
     yield "nobody_has_the_letter", (scene().do(peer_sends, small).do(peer_receives, 0, detail=second)
                                     .do(peer_ends, detail=leaves).do(orphans)
                                     .do(peer_ends, detail=second | leaves).do(orphans).do(audit))
+    yield "orphans_are_found_first", (scene().repeat(2, peer_sends, small).repeat(2, peer_receives, 0, detail=second)
+                                      .do(peer_sends, u16(900)).do(peer_ends, detail=leaves)
+                                      .do(peer_ends, detail=second | leaves)
+                                      .do(orphans, reference(index=3), detail=1).do(audit))
+    yield "odd_orphan", (scene().do(poke, 4, u64(1 << 27 | 9 << 15 | 2), detail=table)
+                         .do(orphans, reference(index=2), detail=1).do(audit))
     yield "forgotten_letters", (scene().do(peer_sends, small).do(peer_receives, 0, detail=keeps_letter)
                                 .do(peer_ends, detail=leaves).do(reap_all).do(peer_ends).do(orphans))
     yield "circle_in_the_list", (scene().do(claim, small).do(poke, 0, 1, detail=list_head | tiny)
