@@ -26,6 +26,7 @@ using test::Rights;
 using Consumer = ring::MpscConsumer<OracleAccess>;
 
 const Depth kDelivered{"record delivered"};
+const Depth kRun{"several records in one look"};
 const Depth kSecondLap{"record of a later lap delivered"};
 const Depth kPadding{"record behind padding delivered"};
 const Depth kRedelivered{"record flagged as redelivered"};
@@ -49,8 +50,8 @@ constexpr std::uint64_t kLoadsToJoin = 1 + 10 + 4;
 constexpr std::uint64_t loads_to_attach(std::uint64_t lanes, bool walks) {
   return 11 + 1 + lanes * (kLoadsToJoin + (walks ? kCapacity / ring::kWordBytes : 0));
 }
-constexpr std::uint64_t loads_to_peek(std::uint64_t lanes) {
-  return 2 + 1 + lanes * (kLoadsToJoin + 2);
+constexpr std::uint64_t loads_to_peek(std::uint64_t lanes, std::uint64_t records) {
+  return 2 + 1 + lanes * (kLoadsToJoin + 2) + 2 * records;
 }
 constexpr std::uint64_t loads_to_look(std::uint64_t lanes) {
   return 1 + lanes * (kLoadsToJoin + 1);
@@ -189,8 +190,8 @@ class Run {
     const std::uint32_t attached = consumer_->attached_lanes();
     switch (choice & 15) {
       case 0:
-      case 1:
-      case 2: peek(detail, found_before); break;
+      case 1: peek(detail, found_before); break;
+      case 2: peek_many(1 + detail % kMostRecords, found_before); break;
       case 3: look(); break;
       case 4: tell(); break;
       case 5:
@@ -222,6 +223,8 @@ class Run {
   [[nodiscard]] bool has_consumer() const noexcept { return consumer_.has_value(); }
 
  private:
+  static constexpr std::size_t kMostRecords = 8;
+
   /// Nobody lied yet: what was sent has to arrive.
   [[nodiscard]] bool is_sound() const noexcept {
     return mode_ != OracleAccess::Mode::free && !spoiled_ && OracleAccess::lies() == 0;
@@ -250,27 +253,11 @@ class Run {
   }
 
   void peek(std::uint8_t detail, bool must_find) {
-    OracleAccess::limit_loads(loads_to_peek(lanes_));
+    OracleAccess::limit_loads(loads_to_peek(lanes_, 1));
     const std::uint32_t poisoned = consumer_->poisoned_lanes();
     const auto found = consumer_->try_peek();
-    if (!found) {
-      const Errc code = found.error().code;
-      expect(code == Errc::empty || code == Errc::corrupt, "peek: an error that it does not name");
-      if (code == Errc::corrupt) {
-        ++reported_;
-        expect(!is_sound(), "peek: corrupt, and nobody lied");
-        kPoisoned.reached_if(consumer_->poisoned_lanes() > poisoned);
-        return;
-      }
-      expect(reported_ == consumer_->poisoned_lanes(), "a spoiled lane was not reported");
-      if (!is_sound()) return;
-      const bool overlooked = others_have_more(lanes_);
-      expect(!overlooked || lanes_ > Consumer::kAllHot, "empty, and a lane has more");
-      expect(!must_find, "empty right after has_record said otherwise");
-      kQuiet.reached_if(overlooked);
-      return;
-    }
-    check(*found);
+    if (!found) return note_error(found.error().code, poisoned, must_find);
+    check(*found, 0);
     if ((detail & 1) != 0) {
       kept_ = *found;
     } else {
@@ -278,25 +265,61 @@ class Run {
     }
   }
 
-  void check(const Record& found) {
+  void peek_many(std::size_t wanted, bool must_find) {
+    std::array<Record, kMostRecords> records;
+    OracleAccess::limit_loads(loads_to_peek(lanes_, wanted));
+    const std::uint32_t poisoned = consumer_->poisoned_lanes();
+    const auto found = consumer_->peek_many({records.data(), wanted});
+    if (!found) return note_error(found.error().code, poisoned, must_find);
+    expect(*found >= 1 && *found <= wanted, "no record, or more than there is room for");
+    for (std::size_t i = 0; i < *found; ++i) {
+      expect(records[i].source == records[0].source, "records of two lanes");
+      expect(i == 0 || records[i].end > records[i - 1].end, "records out of order");
+      check(records[i], i);
+    }
+    kRun.reached_if(*found > 1);
+    release(records[*found / 2]);
+  }
+
+  void note_error(Errc code, std::uint32_t poisoned_before, bool must_find) {
+    expect(code == Errc::empty || code == Errc::corrupt, "peek: an error that it does not name");
+    if (code == Errc::corrupt) {
+      ++reported_;
+      expect(!is_sound(), "peek: corrupt, and nobody lied");
+      kPoisoned.reached_if(consumer_->poisoned_lanes() > poisoned_before);
+      return;
+    }
+    expect(reported_ == consumer_->poisoned_lanes(), "a spoiled lane was not reported");
+    if (!is_sound()) return;
+    const bool overlooked = others_have_more(lanes_);
+    expect(!overlooked || lanes_ > Consumer::kAllHot, "empty, and a lane has more");
+    expect(!must_find, "empty right after has_record said otherwise");
+    kQuiet.reached_if(overlooked);
+  }
+
+  /// The `nth` of a run of them.
+  void check(const Record& found, std::uint64_t nth) {
     expect(found.source < lanes_, "a record of a lane that does not exist");
     const auto* lane = consumer_->lane(found.source);
     expect(lane != nullptr, "a record of a lane that is not attached");
+    expect(lane->geometry().granule == consumer_->geometry().lane.granule,
+           "a lane of another shape");
     const auto data = parts_.areas(found.source).producer.subspan(kLaneAreaBytes);
     const Record& record = found;
     expect(lies_in(record.payload, data), "a payload outside its lane");
+    expect(ends_before(record.payload, record.end, data), "a payload beyond its record");
     touch(record.payload);
     expect(record.payload.size() <= kCapacity / 4, "a payload larger than a lane takes");
     expect(record.end > lane->read_pos(), "a record that ends before it starts");
     expect(record.end - lane->read_pos() <= 2 * kCapacity, "a record beyond the lap");
-    expect(record.number == lane->messages() + 1, "a record out of turn");
+    expect(record.number == lane->messages() + 1 + nth, "a record out of turn");
     const bool is_message =
         record.kind != ring::RecordKind::none && record.kind != ring::RecordKind::padding;
     expect(is_message, "a record that is no message");
     expect(may_repeat_ || !record.redelivered, "redelivered, and nobody died");
     if (is_sound()) {
       expect(senders_[found.source].was_sent(record), "a record that was not sent");
-      expect(!kept_ || (kept_->source == found.source && kept_->number == record.number),
+      expect(nth > 0 || !kept_ || (kept_->source == found.source && kept_->number == record.number),
              "another record before the first was released");
     }
     kDelivered.reached();
@@ -339,6 +362,8 @@ class Run {
   }
 
   void tell() {
+    OracleAccess::limit_loads(lanes_);
+    expect(consumer_->approx_backlog() <= lanes_ * kCapacity, "a backlog of more than the laps");
     OracleAccess::limit_loads(0);
     consumer_->tell_read([&](std::uint32_t lane) {
       expect(lane < lanes_ && consumer_->lane(lane) != nullptr, "told of a lane that is not ours");

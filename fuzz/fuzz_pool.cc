@@ -130,7 +130,7 @@ class Run {
       case 8: peers_[detail & 1].end((detail & 2) != 0); break;
       case 9: reap(detail); break;
       case 10: reap_all(); break;
-      case 11: free_orphans(); break;
+      case 11: (detail & 1) != 0 ? free_found_orphans() : free_orphans(); break;
       case 12: audit(); break;
       case 13: attach_again(detail); break;
       case 14: poke(detail); break;
@@ -368,6 +368,21 @@ class Run {
     const std::uint64_t freed = pool_->free_orphans(letters_);
     pool_acting.as = As::user;
     expect(freed <= pool_geometry().blocks, "freed more than there is");
+    kOrphans.reached_if(freed != 0);
+  }
+
+  void free_found_orphans() {
+    const std::uint64_t blocks = pool_geometry().blocks;
+    OracleAccess::limit_loads(blocks);
+    std::vector<BlockRef> orphans = pool_->orphans();
+    expect(orphans.size() <= blocks, "more orphans than there are blocks");
+    for (const BlockRef& ref : orphans) expect(memory_.names_block(ref), "an orphan that is none");
+    if (!orphans.empty()) orphans.push_back(invented_reference());
+    pool_acting.as = As::orphan_keeper;
+    OracleAccess::limit_loads(orphans.size() * (1 + 2 * kLoadsToChange));
+    const std::uint64_t freed = pool_->free_orphans(orphans, letters_);
+    pool_acting.as = As::user;
+    expect(freed <= blocks, "freed more than there is");
     kOrphans.reached_if(freed != 0);
   }
 

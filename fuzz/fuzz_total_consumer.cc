@@ -104,6 +104,7 @@ class Run {
     consumer_ = *consumer;
     now = &*consumer_;
     corrupt_ = false;
+    looked_ahead_ = false;
     may_repeat_ = before == Predecessor::dead;
   }
 
@@ -159,8 +160,18 @@ class Run {
 
   void peek(std::uint8_t detail) {
     const std::uint64_t before = consumer_->read_pos();
+    const auto said = ring_.what_is_next(before);
+    const std::uint64_t lies = OracleAccess::lies();
     OracleAccess::limit_loads(loads_to_peek(1));
     const auto record = consumer_->try_peek();
+    const bool heard_no_lie =
+        mode_ != OracleAccess::Mode::free && lies == OracleAccess::lies() && !corrupt_;
+    // A run that ended at a corrupt record has seen what is not next yet.
+    const bool may_know_better = looked_ahead_ && !record && record.error().code == Errc::corrupt;
+    if (heard_no_lie && !may_know_better) {
+      expect(record ? said == record->end : said == tl::unexpected(record.error().code),
+             "peek does not do as the words say");
+    }
     const std::size_t expected = book_.next(before);
     expect(consumer_->read_pos() >= before, "read_pos went back");
     expect(consumer_->read_pos() - before <= kTotalCapacity + kTotalCapacity / 4,
@@ -198,6 +209,7 @@ class Run {
 
   void peek_many(std::size_t wanted) {
     std::array<Record, kMostRecords> records;
+    looked_ahead_ = true;
     const std::uint64_t before = consumer_->read_pos();
     OracleAccess::limit_loads(loads_to_peek(wanted + 1));
     const auto found = consumer_->peek_many({records.data(), wanted});
@@ -221,12 +233,14 @@ class Run {
   void check(const Record& record, std::uint64_t number) {
     expect(!corrupt_, "a record after corrupt");
     expect(lies_in(record.payload, ring_.data()), "a payload outside the ring");
+    expect(ends_before(record.payload, record.end, ring_.data()), "a payload beyond its record");
     touch(record.payload);
     expect(record.payload.size() <= kTotalCapacity / 4 - kTotalGranule, "a payload too large");
     expect(record.end > consumer_->read_pos(), "a record that ends before it starts");
     expect(record.end - consumer_->read_pos() <= kTotalCapacity + kTotalCapacity / 4,
            "a record beyond the lap");
     expect(record.number == number, "a record out of turn");
+    expect(record.source < kOwners, "a record of an owner that there is not");
     expect(record.kind != ring::RecordKind::none && record.kind != ring::RecordKind::padding,
            "a record that is no message");
     expect(may_repeat_ || !record.redelivered, "redelivered, and nobody died");
@@ -325,6 +339,7 @@ class Run {
   std::vector<SoundProducer> producers_;
   std::optional<Consumer> consumer_;
   bool corrupt_ = false;
+  bool looked_ahead_ = false;
   bool may_repeat_ = false;
   bool spoiled_ = false;
 };

@@ -102,7 +102,7 @@ class Run {
       case 3: abort(); break;
       case 4: send(next_size()); break;
       case 5: has_room(next_size(), (detail & 8) != 0); break;
-      case 6: want_space(); break;
+      case 6: (detail & 1) != 0 ? backlog() : want_space(); break;
       case 7: reap(detail); break;
       case 8: leave_and_take((detail & 8) != 0); break;
       case 9: (void)other_.send(next_size()); break;
@@ -143,6 +143,9 @@ class Run {
     corrupt_ = corrupt_ || code == Errc::corrupt;
     if (!is_sound()) return;
     expect(code != Errc::corrupt, "corrupt, and nobody lied");
+    const std::uint64_t end = book_.frontier();
+    expect(ring::lap_ahead(ring_.descriptor(end).lap, ring_.view().lap(end)) < 0,
+           "failed, and left something behind");
     expect(code != Errc::full || !fits(size, own_line), "full, and there is room");
   }
 
@@ -256,6 +259,11 @@ class Run {
     if (!is_sound() || producer_->has_open_claim() || size > producer_->max_payload()) return;
     expect(found == fits(size, own_line), "has_room is wrong");
   }
+  void backlog() {
+    total_acting.as = As::producer;
+    OracleAccess::limit_loads(1);
+    expect(producer_->approx_backlog() <= kTotalCapacity, "a backlog of more than a lap");
+  }
   void want_space() {
     total_acting.as = As::producer;
     OracleAccess::limit_loads(0);
@@ -309,6 +317,7 @@ class Run {
   /// Dies with whatever it has, and goes on as its own successor.
   void die_and_take() {
     kill_holder(ring_.view().owner_role(total_acting.slot.index));
+    forget_holders();
     take();
   }
   void take() {
@@ -340,10 +349,12 @@ class Run {
     return RoleWord::decode(role).state == RoleWord::State::held;
   }
 
+  /// Watches keep what they knew of a holder: in truth a death changes no token.
+  void forget_holders() { watches_ = {}; }
   void end_or_take() {
     if (!other_.is_in()) return (void)other_.take();
     other_.die();
-    watches_ = {};  // they keep what they knew of a holder; in truth a death changes no token
+    forget_holders();
   }
 
   /// A consumer that hears no lies sees what the book says.

@@ -52,6 +52,14 @@ inline void expect(bool truth, const char* what = "the target's expectation") no
   return at >= first && at - first <= whole.size() && part.size() <= whole.size() - (at - first);
 }
 
+/// Does a payload in that ring lie in front of the end of its record?
+[[nodiscard]] inline bool ends_before(std::span<const std::byte> payload, std::uint64_t end,
+                                      std::span<const std::byte> ring) noexcept {
+  const auto at = static_cast<std::uint64_t>(payload.data() - ring.data());
+  const std::uint64_t offset = (end - 1) % ring.size() + 1;
+  return payload.empty() || at + payload.size() <= offset;
+}
+
 // The helpers below work on whole spans at a time: a loop over bytes would be what the fuzzer
 // spends its time in, comparison by comparison.
 

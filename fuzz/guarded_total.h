@@ -65,7 +65,41 @@ class GuardedTotal {
     return ring::Descriptor::decode(NativeAccess::load_relaxed(view().descriptor(pos)));
   }
 
+  /// What a consumer at `pos` has to say, by the words of now: where the record ends that it
+  /// delivers, or why there is none.
+  [[nodiscard]] tl::expected<std::uint64_t, Errc> what_is_next(std::uint64_t pos) const noexcept {
+    const std::uint64_t first = pos;
+    while (pos - first <= kTotalCapacity) {
+      const ring::Descriptor desc = descriptor(pos);
+      const std::int64_t ahead = ring::lap_ahead(desc.lap, view().lap(pos));
+      if (ahead < 0) return tl::unexpected(Errc::empty);
+      const std::uint64_t room = desc.granules * ring::kTotalGranule;
+      const bool fits =
+          room != 0 && room <= kTotalCapacity / 4 && pos % kTotalCapacity + room <= kTotalCapacity;
+      const bool owned = desc.owner_id != 0 && desc.owner_id <= kOwners;
+      if (ahead > 0 || desc.state == ring::RecordState::none || !fits || !owned) break;
+      if (desc.state == ring::RecordState::claimed) return tl::unexpected(Errc::empty);
+      if (desc.state == ring::RecordState::committed) {
+        if (!is_message(pos, room)) break;
+        return pos + room;
+      }
+      pos += room;
+    }
+    return tl::unexpected(Errc::corrupt);
+  }
+
  private:
+  /// Does the header at `pos` say what fits into its room?
+  [[nodiscard]] bool is_message(std::uint64_t pos, std::uint64_t room) const noexcept {
+    const auto header = ring::RecordHeader::decode(NativeAccess::load_relaxed(view().header(pos)));
+    const bool own_line = header.flags == ring::RecordHeader::kOwnLine;
+    const bool kind =
+        header.kind == ring::RecordKind::data ||
+        (header.kind >= ring::RecordKind::chunk && header.kind <= ring::RecordKind::control);
+    return kind && header.flags <= 1 && header.size <= kTotalCapacity / 4 - ring::kTotalGranule &&
+           (own_line ? ring::kTotalGranule : ring::kWordBytes) + header.size <= room;
+  }
+
   GuardedArea area_{geometry().area_bytes()};
 };
 
@@ -148,7 +182,8 @@ class ClaimBook {
     const Entry* entry = at(n);
     return entry != nullptr && entry->state == ring::RecordState::committed &&
            record.end == entry->end && record.payload.size() == entry->size &&
-           record.type == static_cast<std::uint16_t>(n) && has_stamp(record.payload, n);
+           record.source == entry->owner && record.type == static_cast<std::uint16_t>(n) &&
+           has_stamp(record.payload, n);
   }
 
  private:

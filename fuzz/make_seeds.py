@@ -75,7 +75,7 @@ def pause(loads):
 
 
 def mpsc_consumer():
-    peek, keep, look, tell, join, leave, die = 0, 0, 3, 4, 5, 6, 7
+    peek, many, look, tell, join, leave, die = 0, 2, 3, 4, 5, 6, 7
     send, burst, group, epoch, poke, reattach, nonsense = 8, 10, 11, 12, 13, 14, 15
     few, crowd, lied_to = SPARSE, SPARSE | 0x20, SPARSE | 4
     dead = 2
@@ -118,18 +118,32 @@ def mpsc_consumer():
     yield "false_padding", (scene().do(send, 0, u16(40))
                             .do(peek, rest=0, lies=[word(2 << 48 | 4096), word(1 << 48 | 8)])
                             .repeat(2, peek))
+    yield "two_paddings", (scene().do(send, 0, u16(40)).do(send, 1, u16(40))
+                           .do(peek, rest=0, lies=[word(2 << 48 | 4096), word(2 << 48 | 4096)]).repeat(2, peek))
+    yield "larger_than_it_may_be", (scene().do(send, 0, u16(40))
+                                    .do(peek, rest=0, lies=[word(1 << 48 | 1025)]).do(peek))
+    yield "beyond_the_lap", (scene().repeat(4, send, 0, u16(900)).repeat(4, peek).do(send, 0, u16(100))
+                             .do(peek, rest=0, lies=[word(1 << 48 | 1000)]).do(peek))
+    yield "another_granule", (scene(held=1).do(poke, 2, 0x01, u64(1 | 12 << 32 | 4 << 40), detail=1)
+                              .do(join, 1).do(send, 1, u16(9)).repeat(3, peek))
     visits = scene().repeat(3, send, 0, u16(500)).do(peek).do(send, 1, u16(8))
     for _ in range(36):  # more than kVisitBytes, and never empty
         visits.do(send, 0, u16(500)).do(peek)
     yield "visits", visits
     yield "quiet", (scene(crowd, held=66).repeat(17, peek).do(send, 40, u16(10)).repeat(3, peek)
                     .do(look).repeat(2, peek))
+    yield "several", (scene().repeat(9, send, 0, u16(30)).repeat(3, send, 1, u16(31)).do(many, detail=7)
+                      .repeat(4, many, detail=2).repeat(4, many, detail=7).do(many))
+    yield "several_and_a_spoiled_one", (
+        scene().repeat(4, send, 0, u16(30)).do(send, 1, u16(31))
+        .do(many, detail=7, rest=2, lies=[xor(6, 0xff)]).repeat(4, many, detail=7))
     yield "groups", (scene().do(group, 0, u16(60), detail=5).do(group, 1, u16(900), detail=3)
                      .repeat(9, peek))
     yield "hidden_by_the_epoch", (scene(held=0).do(join, 0, detail=1).do(send, 0, u16(10))
                                   .do(epoch, u64(-1)).do(reattach).repeat(2, peek))
     block = 11  # loads of the ring's geometry; then the epoch, and for each lane its role and 14 more
     for name, rest, lie in (("magic", 0, xor(0, 1)), ("version", 1, word(2)), ("lanes", 2, word(0)),
+                            ("more_lanes", 2, word(9)), ("far_too_many_lanes", 2, word(5000)),
                             ("stride", 3, word(8192)), ("lane_zero", 4, word(0)),
                             ("epoch", block, word(-1)), ("role", block + 1, word(0)),
                             ("lane_magic", block + 2, word(1)), ("consumer_magic", block + 9, word(1)),
@@ -191,8 +205,14 @@ def total_consumer():
     yield "wants_room", scene().do(send_all, LINE).do(want).do(peek).do(tell).do(ring).do(ring)
     yield "corrupt", (scene().repeat(3, send, LINE).do(peek, rest=0, lies=[xor(0, 2)])
                       .repeat(2, peek).do(look).do(many, detail=3).do(tell))
-    yield "header_too_long", (scene().repeat(3, send, LINE).do(peek, rest=1, lies=[xor(0, 0x80)])
+    yield "header_too_long", (scene().repeat(3, send, LINE).do(peek, rest=1, lies=[xor(0, 0x80)], detail=1)
                               .do(peek))
+    for name, bad in (("beyond_the_lap", descriptor(granules=15)), ("of_no_owner", descriptor(owner=0)),
+                      ("of_another_owner", descriptor(owner=4)), ("of_nothing", descriptor(granules=0)),
+                      ("too_large", descriptor(granules=17)), ("of_no_state", descriptor(state=0)),
+                      ("dead_beyond_the_lap", descriptor(granules=15, state=DEAD))):
+        yield f"record_{name}", (scene().repeat(5, send, u16(640)).repeat(5, peek).do(send, LINE)
+                                 .do(poke, 55, u64(bad), detail=2).do(look).do(peek).do(peek))
     yield "shorter_than_it_was", (scene().repeat(3, send, u16(200))
                                   .do(peek, rest=1, lies=[xor(0, 0x08)]).repeat(2, peek))
     yield "lap_after_lap", (scene().do(send, LINE).do(peek, rest=0, lies=[xor(3, 0x10)]).do(peek))
@@ -235,8 +255,12 @@ def total_producer():
         for size in (900, 700, 300):
             laps.repeat(6, claim, u16(size), detail=commits).do(room, u16(size)).do(consume, detail=9)
         yield name, laps
-    yield "full", (scene().repeat(70, send, LINE).do(room, LINE).do(want).do(consume, detail=15)
+    yield "full", (scene().repeat(70, send, LINE).do(room, LINE).do(want).do(want, detail=1).do(consume, detail=15)
                    .do(room, LINE).do(claim, LINE, detail=commits).do(claim, u16(961)))
+    # The record would fit, but not with the padding in front of it.
+    yield "full_but_for_the_padding", (scene().repeat(60, send, LINE).do(consume, detail=15)
+                                       .do(claim, u16(960)).do(room, u16(960)).do(consume, detail=1)
+                                       .do(claim, u16(960), detail=commits).do(consume, detail=15))
     yield "hops", (scene().repeat(20, other_sends, LINE).do(claim, LINE, detail=commits)
                    .do(consume, detail=15).repeat(30, other_sends, LINE).do(send, LINE)
                    .do(consume, detail=15).do(other_claims, u16(900)).do(send, LINE).do(other_ends, u16(3))
@@ -344,6 +368,8 @@ def pool():
                                   .do(invented, reference(offset=256, length=1))
                                   .do(invented, reference(offset=(1 << 32) - 1, length=2))
                                   .do(invented, reference(generation=1 << 63)).do(invented, bytes(24)))
+    yield "index_of_the_next_class", (scene().do(peer_sends, u16(1000)).do(invented, reference(index=5))
+                                      .do(invented, reference(size_class=2)))
     yield "lends_a_part", (scene().do(claim, small).do(lend, 0, u16(50), u16(50), detail=1)
                            .do(claim, small).do(lend, 0, u16(200), u16(100), detail=1)
                            .do(lend, 0, u16(9), detail=to_somebody).do(lend, 0, u16(9), detail=to_somebody | 3 << 2).do(reclaim, 0, detail=a_letter)
@@ -373,6 +399,12 @@ def pool():
     yield "nobody_has_the_letter", (scene().do(peer_sends, small).do(peer_receives, 0, detail=second)
                                     .do(peer_ends, detail=leaves).do(orphans)
                                     .do(peer_ends, detail=second | leaves).do(orphans).do(audit))
+    yield "orphans_are_found_first", (scene().repeat(2, peer_sends, small).repeat(2, peer_receives, 0, detail=second)
+                                      .do(peer_sends, u16(900)).do(peer_ends, detail=leaves)
+                                      .do(peer_ends, detail=second | leaves)
+                                      .do(orphans, reference(index=3), detail=1).do(audit))
+    yield "odd_orphan", (scene().do(poke, 4, u64(1 << 27 | 9 << 15 | 2), detail=table)
+                         .do(orphans, reference(index=2), detail=1).do(audit))
     yield "forgotten_letters", (scene().do(peer_sends, small).do(peer_receives, 0, detail=keeps_letter)
                                 .do(peer_ends, detail=leaves).do(reap_all).do(peer_ends).do(orphans))
     yield "circle_in_the_list", (scene().do(claim, small).do(poke, 0, 1, detail=list_head | tiny)

@@ -52,7 +52,7 @@ inline TotalActing total_acting;
   using Owner = ring::TotalOwner;
   const bool is_role = at < 8;
   const bool is_token = at >= offsetof(Owner, token);
-  const bool is_counter = at >= offsetof(Owner, messages) && at < offsetof(Owner, rings) + 8;
+  const bool is_counter = at >= offsetof(Owner, messages) && at < offsetof(Owner, fulls) + 8;
   switch (acting.as) {
     case As::producer:
     case As::sender:

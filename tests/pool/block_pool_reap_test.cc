@@ -259,6 +259,19 @@ TEST_F(OddLists, AnIdListedTwiceIsDropped) {
   expect_all_can_be_claimed();
 }
 
+TEST_F(OddLists, AnOddWordIsNobodysOrphan) {
+  auto pool = memory_.join();
+  const BlockWord odd{BlockState::lent, kNobody, ParticipantId{9}, 1};  // to one of another pool
+  const BlockRef refs[] = {
+      {static_cast<std::uint16_t>(memory_.geometry().pool_id), 0, 0, 3, 1, 0, 1}};
+  memory_.poke(refs[0], odd);
+  EXPECT_TRUE(pool.orphans().empty());
+  EXPECT_EQ(pool.free_orphans(refs, {}), 0u);
+  EXPECT_EQ(pool.free_orphans({}), 0u);
+  EXPECT_EQ(memory_.word(refs[0]), odd);
+  EXPECT_EQ(memory_.audit().total.odd, 1u);
+}
+
 TEST_F(OddLists, WordsThatNoOperationLeavesAreNeverGivenOutAndAreCounted) {
   const std::uint64_t lies[] = {
       7,                                                                       // no such state

@@ -412,6 +412,9 @@ TEST(BlockPoolHandle, IsOfNoUseOnceItDetachedOrMoved) {
   EXPECT_THAT(moved.reclaim(block->ref), FailsWith(Errc::closed));
   EXPECT_THAT(moved.lend(*block, 1), FailsWith(Errc::closed));
   EXPECT_THAT(moved.reap(ParticipantId{1}), FailsWith(Errc::closed));
+  EXPECT_TRUE(moved.orphans().empty());
+  const BlockRef refs[] = {block->ref};
+  EXPECT_EQ(moved.free_orphans(refs, {}), 0u);
   moved.detach();
 }
 

@@ -221,6 +221,11 @@ class BlockPool {
 
   [[nodiscard]] std::uint64_t resolve(ParticipantId gone, const ReapPlan& plan) noexcept;
   [[nodiscard]] bool names_block(const BlockRef& ref) const noexcept;
+  /// An odd word is nobody's orphan: it is not repaired by guess.
+  [[nodiscard]] bool is_orphan(const BlockWord& word) const noexcept {
+    return word.state == BlockState::lent && word.owner == ParticipantId::nobody &&
+           word.is_sound(geometry_.participants);
+  }
   [[nodiscard]] bool change(const BlockRef& ref, BlockWord from, BlockWord to) noexcept;
 
   [[nodiscard]] PoolHeader& header() const noexcept {

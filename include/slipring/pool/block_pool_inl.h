@@ -396,7 +396,7 @@ std::vector<BlockRef> BlockPool<Access>::orphans() const {
     for (std::uint32_t i = 0; i < geometry_.classes[c].count; ++i) {
       // SYNC pool.claim (acquire <- release in BlockPool::take): as in audit().
       const BlockWord word = BlockWord::decode(Access::load_acquire(entry(c, i).word));
-      if (word.state != BlockState::lent || word.owner != ParticipantId::nobody) continue;
+      if (!is_orphan(word)) continue;
       BlockRef ref;
       ref.pool_tag = static_cast<std::uint16_t>(geometry_.pool_id);
       ref.size_class = static_cast<std::uint8_t>(c);
@@ -411,6 +411,7 @@ std::vector<BlockRef> BlockPool<Access>::orphans() const {
 template <typename Access>
 std::uint64_t BlockPool<Access>::free_orphans(std::span<const BlockRef> orphans,
                                               std::span<const BlockRef> referenced) noexcept {
+  if (area_.empty()) return 0;
   std::uint64_t freed = 0;
   const ReapPlan plan{false, referenced};
   for (const BlockRef& ref : orphans) {
@@ -420,10 +421,8 @@ std::uint64_t BlockPool<Access>::free_orphans(std::span<const BlockRef> orphans,
     // SYNC pool.claim (acquire <- release in BlockPool::take): as in resolve().
     const std::uint64_t bits = Access::load_acquire(entry(ref.size_class, ref.index).word);
     const BlockWord word = BlockWord::decode(bits);
-    if (word.state != BlockState::lent || word.owner != ParticipantId::nobody ||
-        word.generation != ref.generation) {
-      continue;  // held, freed or used again meanwhile
-    }
+    // Held, freed or used again meanwhile.
+    if (!is_orphan(word) || word.generation != ref.generation) continue;
     if (!change(ref, word, without(word, ParticipantId::nobody, false))) continue;
     push(ref.size_class, ref.index);
     ++freed;
