@@ -472,14 +472,16 @@ def case_gets_back_the_blocks_of_the_killed(t):
         for _ in range(1 if ring == 'lane' else 2):
             senders.append(t.start('send', 'x', '--message-size', '60000', stdin=subprocess.PIPE))
             t.feed(senders[-1], b'b' * 250000, close=False)
-        t.wait_until(lambda: t.stat('x')['pool']['classes'][0]['free'] == 0, 'an empty pool')
+
+        def blocks():
+            return t.stat('x')['pool']['classes'][0]
+        t.wait_until(lambda: blocks()['held'] == 1 and blocks()['lent'] >= 1, 'blocks in use')
         for child in senders + [receiver]:
             child.kill()
         for child in senders + [receiver]:
             child.wait()
         t.run('recv', 'x', '--linger', '0', '--timeout', '1s')
-        pool = t.stat('x')['pool']
-        assert pool['classes'][0]['free'] == 3 and pool['whole'], (ring, pool)
+        assert blocks()['free'] == 3 and t.stat('x')['pool']['whole'], (ring, blocks())
         t.ok('rm', 'x')
         t.check_nothing_left()
 
