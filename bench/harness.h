@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <vector>
 
 #include "slipring/base/deadline.h"
@@ -18,6 +19,33 @@
 // Measures on machines that one cannot trust: everything is a ratio to a calibration of the same
 // round, and a figure is a median over rounds with its quartiles. docs/benchmarking.md.
 namespace slipring::bench {
+
+/// What every program takes: [--rounds N] [--cpus A,B], and what it adds.
+struct Options {
+  int rounds = 21;
+  int cpu = 0, peer_cpu = 1;
+
+  /// `more(name, value)`: a program's own option; false when it knows none of that name.
+  template <typename More>
+  [[nodiscard]] static bool parse(int argc, char** argv, Options& opt, More&& more) {
+    for (int i = 1; i < argc; ++i) {
+      const std::string arg = argv[i];
+      if (arg == "--quick") {  // as ./dev bench gives it
+        opt.rounds = 11;
+        continue;
+      }
+      const char* value = i + 1 < argc ? argv[++i] : nullptr;
+      if (value == nullptr) return false;
+      if (arg == "--rounds")
+        opt.rounds = std::atoi(value);
+      else if (arg == "--cpus" && std::sscanf(value, "%d,%d", &opt.cpu, &opt.peer_cpu) == 2)
+        continue;
+      else if (!more(arg, value))
+        return false;
+    }
+    return opt.rounds > 0;
+  }
+};
 
 inline void pin_to(int cpu) {
   cpu_set_t set;

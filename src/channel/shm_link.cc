@@ -209,15 +209,23 @@ RoleWatch::Peer ShmLink::look_at_peer() noexcept {
 std::vector<Departed> ShmLink::look_at_senders(
     const std::function<bool(std::uint32_t)>& is_drained) {
   std::vector<Departed> departed;
+  std::optional<segment::SegmentLock> lock;
+  bool is_busy = false;
   bool alive = false;
   for (std::uint32_t i = 0; i < shape().senders; ++i) {
     const RoleRef role = body_.sender_role(i);
     const RoleWatch::Peer peer = watch_of(i).look(role);
     alive |= peer == RoleWatch::Peer::alive;
     if (peer != RoleWatch::Peer::dead || !is_drained(i)) continue;
+    // For an instant the place is ours. Under the lock, so that nobody who attaches finds it taken
+    // by the living; who has the lock now is attaching, and may take it over himself.
+    if (!lock && !is_busy) {
+      auto locked = segment_.lock(Deadline::now());
+      is_busy = !locked.has_value();
+      if (locked) lock.emplace(std::move(*locked));
+    }
+    if (is_busy) continue;
     const auto token = load_token(role.token);
-    // For an instant the place is ours: should we be killed in it, it is that of the dead again.
-    // Somebody faster may have joined there, which is as good.
     const auto taken = take_role(role);
     if (!taken) continue;
     leave_role(role, taken->generation);

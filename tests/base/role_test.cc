@@ -10,6 +10,7 @@
 #include "support/child.h"
 #include "support/matchers.h"
 #include "support/shared_area.h"
+#include "support/trace_access.h"
 #include "support/watchdog.h"
 
 namespace slipring {
@@ -162,6 +163,31 @@ TEST_F(Role, IsNotTakenFromASuccessorBecauseItsPredecessorIsDead) {
   const Child successor = holder_without_token();
   EXPECT_EQ(word().generation, 2u);
   EXPECT_THAT(take_role(role()), FailsWith(Errc::in_use));
+}
+
+// Whoever writes another holder into the word whenever we look could lead us on for ever.
+TEST_F(Role, IsInUseWhenItChangesHandsAtEveryLook) {
+  using test::TraceAccess;
+  const Child child = holder_without_token();
+  const auto change_hands = [&](std::uint64_t) {
+    RoleWord next = word();
+    next.generation = (next.generation + 1) & 0xffffff;
+    set_word(next);
+  };
+  TraceAccess::keeps_trace = false;
+  TraceAccess::before_access = change_hands;
+  TraceAccess::clear();
+  EXPECT_THAT(take_role<TraceAccess>(role()), FailsWith(Errc::in_use));
+  EXPECT_LE(TraceAccess::count, 1 + kMaxLooks * std::uint64_t{20});
+  EXPECT_GE(TraceAccess::count, std::uint64_t{kMaxLooks}) << "not at the first change";
+  TraceAccess::clear();
+  EXPECT_THAT(retire_role<TraceAccess>(role()), FailsWith(Errc::in_use));
+  set_word({State::left, 1, 0, 1});
+  EXPECT_THAT(take_role<TraceAccess>(role()), FailsWith(Errc::in_use)) << "every swap is lost";
+  EXPECT_THAT(retire_role<TraceAccess>(role()), FailsWith(Errc::in_use));
+  TraceAccess::before_access = nullptr;
+  TraceAccess::keeps_trace = true;
+  EXPECT_THAT(take_role(role()), Succeeds()) << "when it rests, it is as any other";
 }
 
 TEST_F(Role, GenerationWrapsAfterTwentyFourBits) {

@@ -13,6 +13,8 @@
 #include "slipring/channel/message_receiver.h"
 #include "slipring/channel/message_sender.h"
 #include "slipring/channel/stash.h"
+#include "slipring/channel/typed.h"
+#include "slipring/pool/segment_pool.h"
 #include "support/child.h"
 #include "support/matchers.h"
 #include "support/names.h"
@@ -627,6 +629,54 @@ TEST(MessageParts, AStreamIsReadAsItComesAndItsEndOrDeathIsTold) {
     }
     EXPECT_THAT(rx->peek(Deadline::in(20s)), FailsWith(killed ? Errc::peer_dead : Errc::cancelled));
   }
+}
+
+// ------------------------------------------------------------------------------ whole segments
+
+// Segments made in advance travel by id, through lanes like any value; none is made on the way.
+TEST(SegmentIds, TravelThroughALaneAndComeBackForTheNextTurn) {
+  test::Watchdog watchdog(60);
+  const std::string there = test::unique_name("ids"), back = test::unique_name("ids");
+  constexpr std::uint64_t kBytes = 1 << 20;
+  constexpr std::uint64_t kTurns = 50;
+  Child reader([&] {
+    auto pool = pool::SegmentPool::make({});
+    auto rx = Receiver<pool::SegmentId>::open_or_create(there);
+    auto tx = Sender<pool::SegmentId>::open_or_create(back);
+    if (!pool || !rx || !tx) return 1;
+    for (std::uint64_t turn = 0; turn < kTurns; ++turn) {
+      auto id = rx->peek();
+      if (!id) return 2;
+      const auto segment = pool->open(id->value());
+      if (!segment) return 3;
+      const auto expected = pattern(kBytes, turn);
+      if (std::memcmp((*segment)->body().data(), expected.data(), kBytes) != 0) return 4;
+      if (!tx->send(id->value())) return 5;
+    }
+    return pool->counters().opened <= 2 ? 0 : 6;
+  });
+  auto pool = pool::SegmentPool::make({});
+  ASSERT_THAT(pool, Succeeds());
+  ASSERT_THAT(pool->prepare(2, kBytes), Succeeds());
+  auto tx = Sender<pool::SegmentId>::open_or_create(there);
+  auto rx = Receiver<pool::SegmentId>::open_or_create(back);
+  ASSERT_THAT(tx, Succeeds());
+  ASSERT_THAT(rx, Succeeds());
+  for (std::uint64_t turn = 0; turn < kTurns; ++turn) {
+    auto segment = pool->take(kBytes);
+    ASSERT_THAT(segment, Succeeds());
+    const auto bytes = pattern(kBytes, turn);
+    std::memcpy(segment->body().data(), bytes.data(), kBytes);
+    const auto id = pool::id_of(*segment);
+    ASSERT_THAT(id, Succeeds());
+    ASSERT_THAT(tx->send(*id), Succeeds());
+    auto answer = rx->peek(Deadline::in(20s));
+    ASSERT_THAT(answer, Succeeds());
+    EXPECT_EQ(answer->value(), *id);
+    ASSERT_THAT(pool->give_back(std::move(*segment)), Succeeds());
+  }
+  EXPECT_EQ(pool->counters().made, 2u);
+  EXPECT_TRUE(reader.wait().exited_with(0));
 }
 
 }  // namespace

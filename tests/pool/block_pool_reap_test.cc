@@ -2,6 +2,7 @@
 #include "pool_fixture.h"
 
 #include "support/oracle_access.h"
+#include "support/trace_access.h"
 
 // What the dead leave, and what a list or a table says that nobody should believe.
 namespace slipring::pool {
@@ -146,6 +147,27 @@ TEST(BlockPoolReap, RefusesEntriesThatAreNone) {
   EXPECT_THAT(pool.reap(ParticipantId{9}), FailsWith(Errc::invalid_argument));
   EXPECT_THAT(pool.reap(ParticipantId{4095}), FailsWith(Errc::invalid_argument));
   EXPECT_EQ(pool.reap(ParticipantId{5}), Result<std::uint64_t>(0u)) << "nobody ever came";
+}
+
+// Between the two looks at its role: the caller hears of no error that the contract does not name.
+TEST(BlockPoolReap, AnEntryRetiredWhileItIsReapedIsNobodys) {
+  using test::TraceAccess;
+  TestPool memory;
+  auto reaper = memory.join<TraceAccess>();
+  auto other = memory.join();
+  const auto slot = static_cast<std::size_t>(other.id()) - 1;
+  auto& role =
+      reinterpret_cast<ParticipantEntry*>(memory.bytes().data() + kPoolHeaderBytes)[slot].role;
+  const std::uint64_t held = Native::load_acquire(role);
+  TraceAccess::clear();
+  TraceAccess::before_access = [&](std::uint64_t index) {
+    if (index == 1) {
+      Native::store_release(role, RoleWord{RoleWord::State::retired, 1, 1, 1}.encode());
+    }
+  };
+  EXPECT_EQ(reaper.reap(other.id()), Result<std::uint64_t>(0u));
+  TraceAccess::before_access = nullptr;
+  Native::store_release(role, held);
 }
 
 TEST(BlockPoolReap, GivesTheEntryOfTheDeadToANewcomerOnlyAfterNoWordNamesIt) {

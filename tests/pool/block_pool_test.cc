@@ -190,6 +190,27 @@ TEST(BlockPool, GivesCachedIdsBackToTheListWhenItDetaches) {
   EXPECT_EQ(memory.audit().scans, scans) << "the list knew them all";
 }
 
+// lend() does not look whether its addressee is there: that one may leave between look and swap.
+TEST(BlockPool, ABlockLentToOneWhoLeftIsLentAndNothingOdd) {
+  TestPool memory;
+  auto sender = memory.join();
+  auto reader = memory.join();
+  const ParticipantId id = reader.id();
+  reader.detach();
+  const BlockRef ref = lend_one(sender, 100, id);
+  const PoolAudit found = memory.audit();
+  EXPECT_TRUE(found.is_whole()) << found.total.odd << " odd";
+  EXPECT_EQ(found.total.lent, 1u);
+  auto stranger = memory.join();
+  ASSERT_EQ(stranger.id(), id) << "a successor in that entry";
+  EXPECT_THAT(sender.hold(ref), FailsWith(Errc::permission));
+  EXPECT_THAT(stranger.hold(ref), Succeeds());
+  stranger.detach();  // lends it again, to anybody
+  EXPECT_THAT(sender.reclaim(ref), Succeeds());
+  sender.detach();
+  memory.expect_all_free();
+}
+
 TEST(BlockPool, CountsClaimsAndReturnsOverAllParticipants) {
   TestPool memory;
   for (int i = 0; i < 3; ++i) {

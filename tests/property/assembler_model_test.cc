@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "frame/frame_fixture.h"
+#include "support/watchdog.h"
 
 // Random messages in random chunks, interleaved at random, with random faults, against a model that
 // knows of each message only whether it is open, whole or dropped, and which chunk is due.
@@ -328,13 +329,15 @@ bool messages_are_whole_or_dropped(Mode mode) {
 }  // namespace slipring::frame
 
 int main() {
-  ::alarm(300);
+  ::alarm(300 * slipring::test::Watchdog::kSlowdown);
   const char* given = std::getenv("SLIPRING_TEST_SEED");
   const auto seed = given != nullptr ? static_cast<std::uint32_t>(std::strtoul(given, nullptr, 10))
                                      : std::random_device{}();
   std::cout << "SLIPRING_TEST_SEED=" << seed << std::endl;
   if (std::getenv("RC_PARAMS") == nullptr) {
-    const std::string params = "max_success=300 seed=" + std::to_string(seed);
+    const std::string params =
+        "max_success=" + std::to_string(300 / slipring::test::Watchdog::kSlowdown) +
+        " seed=" + std::to_string(seed);
     ::setenv("RC_PARAMS", params.c_str(), 0);
   }
   using slipring::frame::Mode;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "support/test_lane.h"
+#include "support/watchdog.h"
 
 // Random operation sequences against a std::deque: whatever is claimed, committed, grouped, given
 // up, released and left behind by a death, the consumer sees the committed messages, in order.
@@ -311,13 +312,15 @@ bool runs_of_many_laps(std::uint32_t seed) {
 }  // namespace slipring::ring
 
 int main() {
-  ::alarm(120);
+  ::alarm(120 * slipring::test::Watchdog::kSlowdown);
   const char* given = std::getenv("SLIPRING_TEST_SEED");
   const auto seed = given != nullptr ? static_cast<std::uint32_t>(std::strtoul(given, nullptr, 10))
                                      : std::random_device{}();
   std::cout << "SLIPRING_TEST_SEED=" << seed << std::endl;
   if (std::getenv("RC_PARAMS") == nullptr) {
-    const std::string params = "max_success=500 noshrink=1 seed=" + std::to_string(seed);
+    const std::string params =
+        "max_success=" + std::to_string(500 / slipring::test::Watchdog::kSlowdown) +
+        " noshrink=1 seed=" + std::to_string(seed);
     ::setenv("RC_PARAMS", params.c_str(), 0);
   }
   const bool ok = slipring::ring::lane_is_a_queue();

@@ -182,6 +182,26 @@ TEST_F(Mpsc, ABusyLaneLeavesRoomForTheOthers) {
   }
 }
 
+TEST_F(Mpsc, AVisitIsAsLongWhenRecordsAreReleasedTwice) {
+  make(2);
+  Joined busy = std::move(*join(parts()));
+  Joined other = std::move(*join(parts()));
+  ASSERT_TRUE(send(busy.producer, 1, 504));
+  ASSERT_THAT(consumer_->try_peek(), Succeeds());  // the visit has begun
+  ASSERT_TRUE(send(other.producer, 2));
+  std::uint64_t visited_bytes = 0;
+  for (;;) {
+    ASSERT_TRUE(send(busy.producer, 1, 504));
+    const auto record = consumer_->try_peek();
+    ASSERT_THAT(record, Succeeds());
+    if (value_of(*record) == 2) break;
+    visited_bytes += 512;
+    consumer_->release(*record);
+    EXPECT_FALSE(consumer_->release(*record)) << "nothing more to tell";
+  }
+  EXPECT_EQ(visited_bytes, MpscConsumer<>::kVisitBytes);
+}
+
 TEST_F(Mpsc, ALyingLaneIsReportedOnceAndTouchesNoOther) {
   make(3);
   auto liar = join(parts());
@@ -296,6 +316,25 @@ TEST_F(Mpsc, ASuccessorOfTheConsumerGoesOnInEveryLane) {
     successor->release(*record);
   }
   for (const Joined& one : producers) EXPECT_EQ(next[one.lane], 11u);
+}
+
+// The epoch is everybody's word. A consumer that took one of its values for "nothing new since I
+// came" would find no lane at all, and park.
+TEST_F(Mpsc, ASuccessorOfTheConsumerFindsEveryLaneWhateverTheEpochSays) {
+  make(2);
+  auto joined = join(parts());
+  ASSERT_THAT(joined, Succeeds());
+  ASSERT_TRUE(send(joined->producer, 5));
+  for (const std::uint64_t epoch : {~std::uint64_t{0}, std::uint64_t{0}, std::uint64_t{1} << 63}) {
+    NativeAccess::store_release(parts().consumer().epoch, epoch);
+    auto successor = MpscConsumer<>::attach(bytes(), Predecessor::dead);
+    ASSERT_THAT(successor, Succeeds());
+    EXPECT_EQ(successor->attached_lanes(), 1u) << epoch;
+    EXPECT_TRUE(successor->has_record()) << epoch;
+    const auto record = successor->try_peek();
+    ASSERT_THAT(record, Succeeds()) << epoch;
+    EXPECT_EQ(value_of(*record), 5u);
+  }
 }
 
 TEST_F(Mpsc, ProducersMayBeKilledAtAnyTimeAndNothingCommittedIsLost) {

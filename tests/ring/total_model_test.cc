@@ -12,6 +12,7 @@
 #include "slipring/ring/total.h"
 #include "support/shared_area.h"
 #include "support/test_lane.h"
+#include "support/watchdog.h"
 
 // Random operation sequences of several producers against one std::deque in the order of claims:
 // whatever is committed, given up, left open by a death and reaped, the consumer sees the committed
@@ -393,13 +394,15 @@ bool runs_of_many_laps(std::uint32_t seed) {
 }  // namespace slipring::ring
 
 int main() {
-  ::alarm(140);
+  ::alarm(140 * slipring::test::Watchdog::kSlowdown);
   const char* given = std::getenv("SLIPRING_TEST_SEED");
   const auto seed = given != nullptr ? static_cast<std::uint32_t>(std::strtoul(given, nullptr, 10))
                                      : std::random_device{}();
   std::cout << "SLIPRING_TEST_SEED=" << seed << std::endl;
   if (std::getenv("RC_PARAMS") == nullptr) {
-    const std::string params = "max_success=200 seed=" + std::to_string(seed);
+    const std::string params =
+        "max_success=" + std::to_string(200 / slipring::test::Watchdog::kSlowdown) +
+        " seed=" + std::to_string(seed);
     ::setenv("RC_PARAMS", params.c_str(), 0);
   }
   const bool ok = slipring::ring::ring_is_a_queue();

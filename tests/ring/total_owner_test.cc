@@ -34,6 +34,23 @@ TEST(TotalOwner, TakesEachEntryOnceAndSaysWhenAllAreHeld) {
   EXPECT_EQ(again->generation, slots[2].generation + 1);
 }
 
+// Read anew at each entry, a geometry that changes meanwhile would decide what an index means.
+TEST(TotalOwner, TakesAnEntryByTheGeometryOfTheFirstLook) {
+  const TestTotal ring;
+  ASSERT_THAT(take_owner(ring.area()), Succeeds());
+  const auto trace = TraceAccess::record([&] {
+    TraceAccess::before_access = [&](std::uint64_t index) {
+      if (index == 7) Native::store_release(ring.control().magic, 0);  // behind all words of it
+    };
+    EXPECT_THAT(take_owner<TraceAccess>(ring.area()), Succeeds());
+  });
+  TraceAccess::before_access = nullptr;
+  const auto of_geometry = [&](const test::TracedAccess& access) {
+    return access.within(ring.area().data(), offsetof(TotalControl, role));
+  };
+  EXPECT_EQ(std::count_if(trace.begin(), trace.end(), of_geometry), 7);
+}
+
 TEST(TotalOwner, HasRoomForAsManyAsADescriptorCanName) {
   const TestTotal ring(TestTotal::small(kMaxOwners));
   OwnerSlot last;
@@ -99,6 +116,27 @@ TEST(TotalReap, TouchesNothingOfTheLiving) {
   EXPECT_EQ(*reap(ring.area(), 3), 0u) << "nobody ever held that entry";
   EXPECT_THAT(reap(ring.area(), 4), FailsWith(Errc::invalid_argument));
   EXPECT_EQ(ring.snapshot(), before);
+}
+
+// Whoever writes another holder into the role whenever we look could lead us on for ever.
+TEST(TotalReap, EndsInBoundedLooksWhenTheEntryChangesHandsAtEachOfThem) {
+  const TestTotal ring;
+  auto producer = *ring.producer();
+  ASSERT_THAT(producer.try_claim(8), Succeeds());
+  auto& role = ring.owner(producer.slot().index).role;
+  TraceAccess::clear();
+  TraceAccess::keeps_trace = false;
+  TraceAccess::before_access = [&](std::uint64_t) {
+    RoleWord next = RoleWord::decode(Native::load_acquire(role));
+    next.generation = (next.generation + 1) & 0xffffff;
+    Native::store_release(role, next.encode());
+  };
+  EXPECT_THAT(reap<TraceAccess>(ring.area(), producer.slot().index), FailsWith(Errc::in_use));
+  TraceAccess::before_access = nullptr;
+  TraceAccess::keeps_trace = true;
+  EXPECT_LE(TraceAccess::count, 8 + kMaxLooks * std::uint64_t{20});
+  EXPECT_GE(TraceAccess::count, std::uint64_t{kMaxLooks}) << "not at the first change";
+  EXPECT_EQ(ring.look_at(0).state, RecordState::claimed);
 }
 
 TEST(TotalReap, TouchesNothingOfTheStopped) {

@@ -13,7 +13,7 @@
 #include <thread>
 #include <vector>
 
-#include "slipring/base/hash.h"
+#include "judge.h"
 #include "slipring/ring/total.h"
 #include "support/child.h"
 #include "support/matchers.h"
@@ -27,26 +27,6 @@ using test::Child;
 using test::SharedArea;
 using test::Succeeds;
 using Rng = std::mt19937_64;
-
-/// What a record starts with; bytes that follow from `seed` fill the rest.
-struct Head {
-  std::uint64_t producer, sequence;
-  std::uint64_t before, inside;  // tickets taken before the claim and inside it
-  std::uint64_t size, checksum;
-};
-
-std::uint64_t checksum_of(const Head& head) {
-  std::uint64_t sum = kFnvBasis;
-  for (const std::uint64_t word :
-       {head.producer, head.sequence, head.before, head.inside, head.size}) {
-    sum = fnv1a(word, sum);
-  }
-  return sum;
-}
-
-std::byte filler(const Head& head, std::size_t i) {
-  return static_cast<std::byte>(head.checksum >> (i % 8 * 8) ^ i);
-}
 
 /// Shared by all, beside the ring.
 struct Board {
@@ -66,9 +46,6 @@ class Stress {
   [[nodiscard]] std::span<std::byte> area() const { return {memory_.data(), memory_.size()}; }
   [[nodiscard]] Board& board() const { return board_memory_.as<Board>(); }
   [[nodiscard]] const TotalGeometry& geometry() const { return geometry_; }
-  [[nodiscard]] static std::atomic_ref<std::uint64_t> word(std::uint64_t& w) {
-    return std::atomic_ref(w);
-  }
 
   /// One producer: `count` records, or until stopped. One claim in `linger` gives the CPU away
   /// while it is open, so that others claim behind it and are held up. 0 when all went well.
@@ -80,18 +57,18 @@ class Stress {
     if (!producer) return 11;
     Rng rng(seed * 1000 + who);
     for (std::uint64_t sequence = 0; sequence < count;) {
-      if (word(board().stop).load(std::memory_order_relaxed) != 0) break;
+      if (test::shared_word(board().stop).load(std::memory_order_relaxed) != 0) break;
       const std::size_t most = rng() % 16 == 0 ? producer->max_payload() : 400;
-      const std::size_t size = sizeof(Head) + rng() % (most - sizeof(Head) + 1);
-      Head head{};
-      head.before = word(board().tickets).fetch_add(1);
+      const std::size_t size = sizeof(test::Head) + rng() % (most - sizeof(test::Head) + 1);
+      test::Head head{};
+      head.before = test::shared_word(board().tickets).fetch_add(1);
       const auto claim = producer->try_claim(size);
       if (!claim) {
         if (claim.error().code != Errc::full) return 12;
         ::sched_yield();
         continue;
       }
-      head.inside = word(board().tickets).fetch_add(1);
+      head.inside = test::shared_word(board().tickets).fetch_add(1);
       if (rng() % 32 == 0) {
         std::memset(claim->payload.data(), 0xee, size);
         producer->abort();
@@ -100,12 +77,11 @@ class Stress {
       if (rng() % linger == 0) ::sched_yield();
       head.producer = who;
       head.sequence = sequence;
-      head.size = rng() % 8 == 0 ? sizeof(Head) + rng() % (size - sizeof(Head) + 1) : size;
-      head.checksum = checksum_of(head);
-      std::memcpy(claim->payload.data(), &head, sizeof head);
-      for (std::size_t i = sizeof head; i < head.size; ++i) claim->payload[i] = filler(head, i);
+      head.size =
+          rng() % 8 == 0 ? sizeof(test::Head) + rng() % (size - sizeof(test::Head) + 1) : size;
+      test::write_record(claim->payload, head);
       producer->commit(head.size, static_cast<std::uint16_t>(who));
-      word(board().committed[who]).store(++sequence, std::memory_order_release);
+      test::shared_word(board().committed[who]).store(++sequence, std::memory_order_release);
     }
     return leave_owner(area(), *slot) ? 0 : 13;
   }
@@ -122,49 +98,8 @@ class Stress {
   SharedArea board_memory_;
 };
 
-/// The consumer's eye: what it saw of each producer, and in which order.
-class Judge {
- public:
-  void see(const Record& record) {
-    Head head;
-    ASSERT_GE(record.payload.size(), sizeof head);
-    std::memcpy(&head, record.payload.data(), sizeof head);
-    ASSERT_EQ(head.checksum, checksum_of(head)) << "torn";
-    ASSERT_EQ(head.size, record.payload.size());
-    ASSERT_EQ(record.type, static_cast<std::uint16_t>(head.producer));
-    for (std::size_t i = sizeof head; i < head.size; ++i) {
-      ASSERT_EQ(record.payload[i], filler(head, i)) << "torn";
-    }
-    ASSERT_EQ(head.sequence, seen_[head.producer]) << "of producer " << head.producer;
-    ++seen_[head.producer];
-    // A claim that had ended before another began is delivered first. `inside` was taken when a
-    // claim had ended, `before` ahead of its beginning: so nothing delivered earlier began later.
-    ASSERT_GT(head.inside, latest_before_) << "delivered behind a claim that came after it";
-    latest_before_ = std::max(latest_before_, head.before);
-    ++total_;
-  }
-  [[nodiscard]] std::uint64_t total() const { return total_; }
-  [[nodiscard]] std::uint64_t seen(std::uint64_t producer) const {
-    const auto it = seen_.find(producer);
-    return it == seen_.end() ? 0 : it->second;
-  }
-
- private:
-  std::map<std::uint64_t, std::uint64_t> seen_;
-  std::uint64_t latest_before_ = 0;
-  std::uint64_t total_ = 0;
-};
-
-std::uint64_t seed() {
-  static const std::uint64_t value = [] {
-    const char* set = std::getenv("SLIPRING_TEST_SEED");
-    return set != nullptr ? std::strtoull(set, nullptr, 0) : std::random_device{}();
-  }();
-  return value;
-}
-
 /// Takes what is there; true when it was something.
-bool drain_some(TotalConsumer<>& consumer, Judge& judge, Rng& rng) {
+bool drain_some(TotalConsumer<>& consumer, test::Judge& judge, Rng& rng) {
   std::array<Record, 16> batch;
   const auto found = consumer.peek_many({batch.data(), 1 + rng() % batch.size()});
   if (!found) {
@@ -172,7 +107,7 @@ bool drain_some(TotalConsumer<>& consumer, Judge& judge, Rng& rng) {
     consumer.tell_read();
     return false;
   }
-  for (std::size_t i = 0; i < *found; ++i) judge.see(batch[i]);
+  for (std::size_t i = 0; i < *found; ++i) judge.see(batch[i].payload);
   consumer.release(batch[*found - 1]);
   return true;
 }
@@ -188,7 +123,7 @@ class TotalStress : public testing::TestWithParam<Shape> {};
 TEST_P(TotalStress, DeliversEveryRecordOfAllProducersInTheOrderOfTheirClaims) {
   const test::Watchdog watchdog(120, "total stress");
   const Shape shape = GetParam();
-  SCOPED_TRACE("SLIPRING_TEST_SEED=" + std::to_string(seed()));
+  SCOPED_TRACE("SLIPRING_TEST_SEED=" + std::to_string(test::stress_seed()));
   const Stress stress(shape.capacity, 8);
 #if defined(__SANITIZE_THREAD__)
   constexpr std::uint64_t kEach = 5'000;
@@ -200,20 +135,21 @@ TEST_P(TotalStress, DeliversEveryRecordOfAllProducersInTheOrderOfTheirClaims) {
   std::atomic<int> failed{0};
   for (std::uint64_t who = 0; who < shape.producers; ++who) {
     if (shape.in_processes) {
-      children.emplace_back([&, who] { return stress.produce(who, kEach, seed(), 64); });
+      children.emplace_back(
+          [&, who] { return stress.produce(who, kEach, test::stress_seed(), 64); });
     } else {
       threads.emplace_back([&, who] {
-        if (stress.produce(who, kEach, seed(), 64) != 0) ++failed;
+        if (stress.produce(who, kEach, test::stress_seed(), 64) != 0) ++failed;
       });
     }
   }
   auto consumer = *TotalConsumer<>::attach(stress.area(), Predecessor::none);
-  Judge judge;
-  Rng rng(seed());
+  test::Judge judge(true);
+  Rng rng(test::stress_seed());
   while (judge.total() < kEach * shape.producers && !HasFailure() && failed == 0) {
     if (!drain_some(consumer, judge, rng)) ::sched_yield();
   }
-  Stress::word(stress.board().stop).store(1);
+  test::shared_word(stress.board().stop).store(1);
   for (auto& child : children) EXPECT_TRUE(child.wait().exited_with(0));
   for (auto& thread : threads) thread.join();
   EXPECT_EQ(failed, 0);
@@ -232,7 +168,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, TotalStress,
 // Producers die at random instructions. Nothing committed is lost, and all goes on.
 TEST(TotalKill, LosesNothingCommittedAndGoesOnWhoeverIsKilled) {
   const test::Watchdog watchdog(200, "total kills");
-  SCOPED_TRACE("SLIPRING_TEST_SEED=" + std::to_string(seed()));
+  SCOPED_TRACE("SLIPRING_TEST_SEED=" + std::to_string(test::stress_seed()));
   constexpr std::uint64_t kKills = 200;
   constexpr std::uint64_t kAtATime = 4;
   const Stress stress(16 << 10, kAtATime + 1);
@@ -243,13 +179,13 @@ TEST(TotalKill, LosesNothingCommittedAndGoesOnWhoeverIsKilled) {
     const std::uint64_t who = born++;
     names.push_back(who);
     living.emplace_back(
-        [&stress, who] { return stress.produce(who, ~std::uint64_t{0}, seed(), 2); });
+        [&stress, who] { return stress.produce(who, ~std::uint64_t{0}, test::stress_seed(), 2); });
   };
   for (std::uint64_t i = 0; i < kAtATime; ++i) give_birth();
 
   auto consumer = *TotalConsumer<>::attach(stress.area(), Predecessor::none);
-  Judge judge;
-  Rng rng(seed());
+  test::Judge judge(true);
+  Rng rng(test::stress_seed());
   std::uint64_t reaped = 0, blocked = 0;
   const auto look_at_blocker = [&] {
     const auto by = consumer.blocked_by();
@@ -279,7 +215,7 @@ TEST(TotalKill, LosesNothingCommittedAndGoesOnWhoeverIsKilled) {
     names.erase(names.begin() + victim);
     give_birth();
   }
-  Stress::word(stress.board().stop).store(1);
+  test::shared_word(stress.board().stop).store(1);
   for (auto& child : living) {
     // Whoever waits for room gets it.
     EXPECT_TRUE(child.wait().exited_with(0));
@@ -293,7 +229,7 @@ TEST(TotalKill, LosesNothingCommittedAndGoesOnWhoeverIsKilled) {
   }
   EXPECT_FALSE(consumer.blocked_by());
   for (std::uint64_t who = 0; who < born; ++who) {
-    const std::uint64_t committed = Stress::word(stress.board().committed[who]).load();
+    const std::uint64_t committed = test::shared_word(stress.board().committed[who]).load();
     EXPECT_GE(judge.seen(who), committed) << "committed and lost";
     EXPECT_LE(judge.seen(who), committed + 1);
   }

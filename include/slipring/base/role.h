@@ -51,9 +51,13 @@ struct TakenRole {
   RoleWord::State before = RoleWord::State::vacant;  ///< `held`: the predecessor is proved dead.
 };
 
+/// Looks at a role, after which one that is another's at each of them counts as in use: whoever
+/// rewrites its word all the time holds nobody up.
+inline constexpr int kMaxLooks = 64;
+
 /// Takes a role that is vacant, left, or whose holder the kernel proves dead.
-/// Progress: lock-free; a bounded number of system calls for each proof.
-/// Errors: in_use        a living (or unprovable) process holds it,
+/// Progress: wait-free: at most kMaxLooks looks; a bounded number of system calls for each.
+/// Errors: in_use        a living (or unprovable) process holds it, or another at each look,
 ///         segment_lost  the object is retired: open it by name again.
 /// Orders: role.take.
 template <typename Access = NativeAccess>
@@ -66,7 +70,7 @@ void leave_role(RoleRef role, std::uint32_t generation) noexcept;
 
 /// Closes a free role for ever, before its object is removed. A role that another retirer closed
 /// counts as closed.
-/// Errors: in_use  somebody alive holds it.
+/// Progress, Errors: as take_role, but for segment_lost.
 template <typename Access = NativeAccess>
 [[nodiscard]] Result<void> retire_role(RoleRef role) noexcept;
 

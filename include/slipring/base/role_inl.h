@@ -11,7 +11,7 @@ Result<TakenRole> take_role(RoleRef role) noexcept {
   // SYNC role.take (acquire <- release in leave_role):
   //   what the predecessor stored is visible to its successor.
   std::uint64_t bits = Access::load_acquire(role.word);
-  for (;;) {
+  for (int looks = 0; looks < kMaxLooks; ++looks) {
     const RoleWord now = RoleWord::decode(bits);
     if (now.state == RoleWord::State::retired) return fail(Errc::segment_lost, 0, "take role");
     if (now.state == RoleWord::State::held) {
@@ -33,6 +33,7 @@ Result<TakenRole> take_role(RoleRef role) noexcept {
       return TakenRole{mine.generation, now.state};
     }
   }
+  return fail(Errc::in_use, 0, "take role: changes hands");
 }
 
 template <typename Access>
@@ -48,7 +49,7 @@ template <typename Access>
 Result<void> retire_role(RoleRef role) noexcept {
   const ProcessToken self = self_token();
   std::uint64_t bits = Access::load_acquire(role.word);
-  for (;;) {
+  for (int looks = 0; looks < kMaxLooks; ++looks) {
     const RoleWord now = RoleWord::decode(bits);
     if (now.state == RoleWord::State::retired) return {};
     if (now.state == RoleWord::State::held) {
@@ -58,6 +59,7 @@ Result<void> retire_role(RoleRef role) noexcept {
     const RoleWord mine{RoleWord::State::retired, self.pid, pid_scope(self), now.generation};
     if (Access::cas_acq_rel(role.word, bits, mine.encode())) return {};
   }
+  return fail(Errc::in_use, 0, "retire: changes hands");
 }
 
 template <typename Access>

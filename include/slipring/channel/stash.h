@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <new>
 #include <span>
 #include <vector>
 
@@ -22,17 +21,7 @@ class Stash {
 
   /// False: it would then hold more than `limit` bytes, or there is no memory. Nothing changed.
   [[nodiscard]] bool push(std::span<const std::byte> message, std::uint16_t type,
-                          std::size_t limit) noexcept {
-    const std::size_t cost = message.size() + sizeof(Entry);
-    if (cost > limit || bytes_ > limit - cost) return false;
-    try {
-      entries_.push_back({{message.begin(), message.end()}, type});
-    } catch (const std::bad_alloc&) {
-      return false;
-    }
-    bytes_ += cost;
-    return true;
-  }
+                          std::size_t limit) noexcept;
   [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
   [[nodiscard]] std::size_t count() const noexcept { return entries_.size(); }
   /// Payload, and what keeping each message costs.

@@ -19,7 +19,7 @@ enum class Tier : std::uint8_t {
 
 /// Where one tier ends and the next begins: docs/messages.md has the measurements behind them.
 struct Tiers {
-  std::uint64_t block_from = std::uint64_t{8} << 10;  ///< Bytes; below, a copy is cheaper.
+  std::uint64_t block_from = std::uint64_t{4} << 10;  ///< Bytes; below, a copy is cheaper.
   /// Body bytes of a chunk; at most an eighth of the capacity, less its header.
   std::uint32_t chunk_bytes = std::uint32_t{64} << 10;
   bool check_chunks = false;  ///< Each chunk carries a check of its body.

@@ -48,7 +48,7 @@ Result<PoolAudit> audit(std::span<std::byte> area) noexcept {
   if (!geometry) return tl::unexpected(geometry.error());
   const auto* people = reinterpret_cast<const ParticipantEntry*>(area.data() + kPoolHeaderBytes);
   const auto* table = reinterpret_cast<const BlockEntry*>(area.data() + geometry->entries_offset);
-  // Can that number stand in a word now? Not before anybody came, and not after it left (B5).
+  // Can it own or read a block now? Not before anybody came, and not after it left (B5).
   const auto is_present = [&](ParticipantId id) {
     if (id == ParticipantId::nobody) return true;
     const auto& role = people[static_cast<std::uint32_t>(id) - 1].role;
@@ -65,9 +65,11 @@ Result<PoolAudit> audit(std::span<std::byte> area) noexcept {
       //   whom the word names had taken its role before; so the role is looked at after the word.
       const std::uint64_t bits = Access::load_acquire(shared);
       const BlockWord word = BlockWord::decode(bits);
+      // To whom a block is lent does not count: that one may have left, and lend() does not look.
+      const bool addressed = word.state == BlockState::lent;
       // Somebody who left since is no fault: then the word has changed, too.
       if (!word.is_sound(geometry->participants) ||
-          (!(is_present(word.owner) && is_present(word.holder)) &&
+          (!(is_present(word.owner) && (addressed || is_present(word.holder))) &&
            Access::load_acquire(shared) == bits)) {
         ++counts.odd;
         continue;

@@ -46,7 +46,8 @@ enum class BlockState : std::uint8_t {
 //     claimed, only the holder leaves held; or whoever has the role of a participant proved dead.
 // B4  The generation grows by one each time the block becomes free: a word that was freed never
 //     comes back, and an old reference never fits again (37 bits, then it wraps).
-// B5  A participant's role is given to another process only when no word names it.
+// B5  A participant's role is given to another process only when no word names it as owner or
+//     reader. An address may outlive it: lent to one who left, a block is its successor's to hold.
 
 /// The decoded word of a block:
 ///   |63                 27|26      15|14       3|2     0|

@@ -50,8 +50,9 @@ enum class Predecessor : std::uint8_t {
 struct LaneTuning {
   std::uint32_t tell_read_shift = 3;   ///< read_pos every capacity >> shift bytes; 2 to 63.
   std::uint32_t tell_write_shift = 4;  ///< write_pos every capacity >> shift bytes; 3 to 63.
-  /// Cleared beyond the next header word, off the hot path; at most capacity / 4.
-  std::uint32_t zero_ahead_bytes = 0;
+  /// Cleared beyond the next header word behind a small record, once it is published; at most
+  /// capacity / 4. docs/decisions/0012-clean-ahead-of-small-records.md.
+  std::uint32_t zero_ahead_bytes = 256;
 };
 
 /// Room for one record, ours until commit() or abort().
@@ -162,8 +163,7 @@ class LaneProducer {
   [[nodiscard]] Place place(std::size_t size, bool own_line) const noexcept;
   [[nodiscard]] Result<void> refresh_read_pos() noexcept;
   void make_clean(std::uint64_t end) noexcept;
-  // Out of line: with zero_ahead_bytes 0, the default, nothing here runs.
-  [[gnu::cold, gnu::noinline]] void zero_range(std::uint64_t from, std::uint64_t to) noexcept;
+  [[gnu::noinline]] void zero_range(std::uint64_t from, std::uint64_t to) noexcept;
   [[nodiscard]] SharedWord<std::uint64_t>& header(std::uint64_t pos) const noexcept {
     return word_at<std::uint64_t>(data_, pos & mask_);
   }

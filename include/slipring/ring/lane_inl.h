@@ -224,7 +224,9 @@ void LaneProducer<Access>::commit(std::size_t used, std::uint16_t type, RecordKi
   Access::store_release(header(at), first);
   if (my_write_ - told_write_ >= tell_every_) [[unlikely]]
     tell_write();
-  if (zero_ahead_ != 0 && clean_to_ - my_write_ < zero_ahead_ / 2) [[unlikely]] {
+  // Off the critical path: the lines that small records go to next become ours, and clean, before
+  // the next one needs them. A large record is better off taking its lines as it is written.
+  if (used <= kSmallBytes && clean_to_ - my_write_ < zero_ahead_ / 2) {
     const std::uint64_t to = std::min(my_write_ + zero_ahead_, seen_read_ + capacity_);
     if (to > clean_to_) {
       zero_range(clean_to_, to);
@@ -326,16 +328,11 @@ template <typename Access>
 void LaneProducer<Access>::make_clean(std::uint64_t end) noexcept {
   if (clean_to_ >= end + kWordBytes) [[likely]]
     return;
-  // Never rounded down to a line: that would erase a record. Never beyond what read_pos gave us.
-  const std::uint64_t to = std::min(end + kWordBytes + zero_ahead_, seen_read_ + capacity_);
-  if (zero_ahead_ == 0) {
-    Access::store_relaxed(header(end), 0);
-  } else {
-    zero_range(end, to);
-  }
-  clean_to_ = to;
+  Access::store_relaxed(header(end), 0);
+  clean_to_ = end + kWordBytes;
 }
 
+// Never from a line's start: that would erase a record. Never beyond what read_pos gave us.
 template <typename Access>
 void LaneProducer<Access>::zero_range(std::uint64_t from, std::uint64_t to) noexcept {
   const std::uint64_t first = std::min(to - from, capacity_ - (from & mask_));

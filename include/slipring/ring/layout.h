@@ -26,6 +26,9 @@ inline constexpr std::uint64_t kMaxCapacity = std::uint64_t{1} << 30;
 inline constexpr std::uint64_t kDefaultCapacity = std::uint64_t{256} << 10;
 inline constexpr std::uint32_t kDefaultSenders = 64;  ///< Of a ring that takes many.
 
+/// Payloads up to this size count as small: a few of them share a line, or one fills it.
+inline constexpr std::uint64_t kSmallBytes = 64;
+
 /// A told position beyond this is not one (R2). Below it no sum of positions and sizes wraps.
 inline constexpr std::uint64_t kMaxPosition = std::uint64_t{1} << 63;
 

@@ -106,8 +106,8 @@ class MpscConsumer {
   [[nodiscard]] Result<Record> try_peek() noexcept;
   /// As many records of one lane as are committed and fit `out` and the lane's visit; at least one.
   [[nodiscard]] Result<std::size_t> peek_many(std::span<Record> out) noexcept;
-  /// Gives the record and all older ones of its lane, Record::source, back. True when read_pos was
-  /// told, so that the lane's producer may be rung.
+  /// Gives the record and all older ones of its lane, Record::source, back. Releasing twice
+  /// changes nothing. True when read_pos was told, so that the lane's producer may be rung.
   bool release(const Record& record) noexcept;
 
   /// True when try_peek would not say `empty`. Looks at every lane and at new ones: for the moment
@@ -143,7 +143,8 @@ class MpscConsumer {
         tuning_(tuning),
         slots_(geometry.lanes),
         refused_(geometry.lanes) {}
-  void look_for_joins(Predecessor before);
+  void look_for_joins();
+  void attach_lanes(Predecessor before);
   [[nodiscard]] bool is_due(const Member& member) const noexcept;
   [[nodiscard]] Result<std::size_t> take_from(Member& member, std::span<Record> out) noexcept;
 
@@ -154,7 +155,7 @@ class MpscConsumer {
   std::vector<LaneConsumer<Access>*> slots_;
   std::size_t current_ = 0;  // the member being visited
   std::uint64_t visit_left_ = kVisitBytes;
-  std::uint64_t seen_epoch_ = ~std::uint64_t{0};
+  std::uint64_t seen_epoch_ = 0;
   std::uint32_t sweep_ = 0;
   std::uint32_t poisoned_ = 0;
   std::vector<bool> refused_;     // lanes that could not be attached

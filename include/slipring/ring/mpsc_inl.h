@@ -68,16 +68,24 @@ Result<MpscConsumer<Access>> MpscConsumer<Access>::attach(std::span<std::byte> a
   const auto geometry = load_mpsc_geometry<Access>(area);
   if (!geometry) return tl::unexpected(geometry.error());
   MpscConsumer consumer(*geometry, MpscParts(area, *geometry), tuning);
-  consumer.look_for_joins(before);
+  // SYNC mpsc.join (acquire <- release in announce_join): the roles taken before it are visible.
+  consumer.seen_epoch_ = Access::load_acquire(consumer.parts_.consumer().epoch);
+  // TRUST: every lane is looked at, whatever number a producer left there.
+  consumer.attach_lanes(before);
   return consumer;
 }
 
 template <typename Access>
-void MpscConsumer<Access>::look_for_joins(Predecessor before) {
-  // SYNC mpsc.join (acquire <- release in announce_join): the roles taken before it are visible.
+void MpscConsumer<Access>::look_for_joins() {
+  // SYNC mpsc.join (acquire <- release in announce_join): as in attach.
   const std::uint64_t epoch = Access::load_acquire(parts_.consumer().epoch);
   if (epoch == seen_epoch_) return;
   seen_epoch_ = epoch;
+  attach_lanes(Predecessor::none);
+}
+
+template <typename Access>
+void MpscConsumer<Access>::attach_lanes(Predecessor before) {
   for (std::uint32_t i = 0; i < parts_.lanes(); ++i) {
     if (slots_[i] != nullptr || refused_[i]) continue;
     // SYNC role.take (acquire <- release in leave_role): only whether anybody ever came.
@@ -132,7 +140,7 @@ Result<std::size_t> MpscConsumer<Access>::peek_many(std::span<Record> out) noexc
     auto found = take_from(members_[current_], out);
     if (found || found.error().code == Errc::corrupt) return found;
   }
-  look_for_joins(Predecessor::none);
+  look_for_joins();
   if (unreported_ != 0) [[unlikely]]
     return peek_many(out);
   ++sweep_;
@@ -167,6 +175,7 @@ bool MpscConsumer<Access>::release(const Record& record) noexcept {
   LaneConsumer<Access>& lane = *slots_[record.source];
   const std::uint64_t from = lane.read_pos();
   const bool told = lane.release(record);
+  // What was given back, not what was asked for: a second release shortens nobody's visit.
   visit_left_ -= std::min(visit_left_, lane.read_pos() - from);
   return told;
 }
@@ -187,7 +196,7 @@ std::uint64_t MpscConsumer<Access>::messages() const noexcept {
 
 template <typename Access>
 bool MpscConsumer<Access>::has_record() noexcept {
-  look_for_joins(Predecessor::none);
+  look_for_joins();
   bool found = unreported_ != 0;
   for (Member& member : members_) {
     if (member.poisoned || !member.lane.has_record()) continue;

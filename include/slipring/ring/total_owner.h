@@ -40,7 +40,7 @@ template <typename Access = NativeAccess>
 /// also beside a successor in the same entry.
 /// Pass `watch`, one per entry, to make repeated looks cheap.
 /// Progress: wait-free: at most two laps of descriptors; a bounded number of system calls.
-/// Errors: in_use            the holder is not proved dead,
+/// Errors: in_use            the holder is not proved dead, or another at each of kMaxLooks looks,
 ///         invalid_argument  no such owner,
 ///         corrupt           descriptors that no producer stores,
 ///         bad_format        as load_total_geometry.
@@ -51,28 +51,38 @@ template <typename Access = NativeAccess>
 template <typename Access = NativeAccess>
 [[nodiscard]] Result<std::size_t> reap(std::span<std::byte> area, std::uint32_t owner) noexcept;
 
+namespace detail {
+
+/// reap() in a ring whose geometry is known. `owner` is one of its entries.
 template <typename Access>
-Result<std::size_t> reap(std::span<std::byte> area, std::uint32_t owner,
-                         RoleWatch& watch) noexcept {
-  const auto geometry = load_total_geometry<Access>(area);
-  if (!geometry) return tl::unexpected(geometry.error());
-  if (owner >= geometry->owners) return fail(Errc::invalid_argument, 0, "total: owner");
-  const TotalView ring(area, *geometry);
+Result<std::size_t> reap_entry(const TotalView& ring, std::uint32_t owner,
+                               RoleWatch& watch) noexcept {
   const RoleRef role = ring.owner_role(owner);
   // SYNC role.take (acquire <- release in leave_role): who left resolved its claims before.
   std::uint64_t holder = Access::load_acquire(role.word);
-  for (;;) {
+  for (int looks = 0; looks < kMaxLooks; ++looks) {
     if (RoleWord::decode(holder).state != RoleWord::State::held) return 0;
     const RoleWatch::Peer verdict = watch.look<Access>(role);
     // The verdict is about the word that the watch saw: ours, if it is there before and after.
     const std::uint64_t after = Access::load_acquire(role.word);
     if (after == holder) {
       if (verdict != RoleWatch::Peer::dead) return fail(Errc::in_use, 0, "total: owner is alive");
-      break;
+      return resolve_claims<Access>(ring, owner, holder);
     }
     holder = after;  // it changed hands while we looked
   }
-  return resolve_claims<Access>(ring, owner, holder);
+  return fail(Errc::in_use, 0, "total: owner changes hands");
+}
+
+}  // namespace detail
+
+template <typename Access>
+Result<std::size_t> reap(std::span<std::byte> area, std::uint32_t owner,
+                         RoleWatch& watch) noexcept {
+  const auto geometry = load_total_geometry<Access>(area);
+  if (!geometry) return tl::unexpected(geometry.error());
+  if (owner >= geometry->owners) return fail(Errc::invalid_argument, 0, "total: owner");
+  return detail::reap_entry<Access>(TotalView(area, *geometry), owner, watch);
 }
 
 template <typename Access>
@@ -85,11 +95,11 @@ namespace detail {
 
 /// Takes entry `index` if it is free, or its holder dead and reaped. `in_use` when neither.
 template <typename Access>
-Result<OwnerSlot> take_entry(std::span<std::byte> area, const TotalView& ring,
-                             std::uint32_t index) noexcept {
+Result<OwnerSlot> take_entry(const TotalView& ring, std::uint32_t index) noexcept {
   const RoleRef role = ring.owner_role(index);
+  RoleWatch watch;
   // While the dead still holds it any survivor can resolve its claims; once we hold it, only we.
-  if (const auto reaped = reap<Access>(area, index); !reaped) {
+  if (const auto reaped = reap_entry<Access>(ring, index, watch); !reaped) {
     return tl::unexpected(reaped.error());
   }
   const auto taken = take_role<Access>(role);
@@ -116,7 +126,7 @@ Result<OwnerSlot> take_owner(std::span<std::byte> area) noexcept {
     for (std::uint32_t i = 0; i < geometry->owners; ++i) {
       const RoleWord now = RoleWord::decode(Access::load_relaxed(ring.owners[i].role));
       if ((now.state == RoleWord::State::held) != held_ones) continue;
-      auto slot = detail::take_entry<Access>(area, ring, i);
+      auto slot = detail::take_entry<Access>(ring, i);
       if (slot || slot.error().code != Errc::in_use) return slot;
     }
   }

@@ -38,12 +38,15 @@ void open_gate(const SharedWord<std::uint32_t>& seq) noexcept;
 template <typename Access = NativeAccess>
 class GateSleeper {
  public:
+  /// `max_park`: longer than kMaxPark is for tests that want a lost wake-up to hang.
   /// Errors: no_space  no memory.
-  [[nodiscard]] static Result<GateSleeper> attach(const SharedWord<std::uint32_t>& seq) noexcept {
+  [[nodiscard]] static Result<GateSleeper> attach(
+      const SharedWord<std::uint32_t>& seq,
+      std::chrono::milliseconds max_park = kMaxPark) noexcept {
     SleeperOptions options;
     auto sleep = detail::make_sleep_primitive(BellKind::futex, nullptr, options);
     if (!sleep) return tl::unexpected(sleep.error());
-    return GateSleeper(seq, std::move(*sleep));
+    return GateSleeper(seq, std::move(*sleep), max_park);
   }
 
   /// Sleeps unless `ready()`, asked once the mark is out. At most min(deadline, kMaxPark).
@@ -60,8 +63,8 @@ class GateSleeper {
     Fences<Access>::full();
     if (ready()) return WakeReason::ready;
     const std::int64_t from_ns = monotonic_ns();
-    const bool rung =
-        sleep_->sleep(*seq_, seen, deadline.or_earlier(Deadline::in(kMaxPark)), counters_.spurious);
+    const bool rung = sleep_->sleep(*seq_, seen, deadline.or_earlier(Deadline::in(max_park_)),
+                                    counters_.spurious);
     ++counters_.parks;
     counters_.parked_ns += static_cast<std::uint64_t>(monotonic_ns() - from_ns);
     return rung ? WakeReason::rung : WakeReason::timed_out;
@@ -69,11 +72,12 @@ class GateSleeper {
   [[nodiscard]] const SleeperCounters& counters() const noexcept { return counters_; }
 
  private:
-  GateSleeper(const SharedWord<std::uint32_t>& seq,
-              std::unique_ptr<detail::SleepPrimitive> sleep) noexcept
-      : seq_(&seq), sleep_(std::move(sleep)) {}
+  GateSleeper(const SharedWord<std::uint32_t>& seq, std::unique_ptr<detail::SleepPrimitive> sleep,
+              std::chrono::milliseconds max_park) noexcept
+      : seq_(&seq), sleep_(std::move(sleep)), max_park_(max_park) {}
   const SharedWord<std::uint32_t>* seq_;
   std::unique_ptr<detail::SleepPrimitive> sleep_;
+  std::chrono::milliseconds max_park_;
   SleeperCounters counters_;
 };
 
