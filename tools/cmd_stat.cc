@@ -18,6 +18,7 @@ namespace {
 struct StatOptions {
   std::string selector;
   std::string interval;
+  std::string sample = "100ms";
   std::string count_text;
   std::uint64_t count = 0;  // 0: no limit
   bool exact = false;
@@ -81,13 +82,15 @@ Outcome run_stat(StatOptions opt) {
   opt.count = *count;
   const auto interval = duration_flag(opt.interval, "-i", "slipring stat");
   if (!interval) return tl::unexpected(interval.error());
+  const auto sample = duration_flag(opt.sample, "--sample", "slipring stat");
+  if (!sample) return tl::unexpected(sample.error());
   Subject subject(opt.selector, "look at");
   subject.command = "slipring stat";
   const auto selector = parse_selector(opt.selector, subject, true);
   if (!selector) return tl::unexpected(selector.error());
   if (*interval && (*interval)->count() > 0) return follow(*selector, opt, **interval);
 
-  const auto rows = look(*selector, opt, std::chrono::milliseconds(100));
+  const auto rows = look(*selector, opt, sample->value_or(std::chrono::nanoseconds(0)));
   if (!rows) return tl::unexpected(rows.error());
   if (voice().json) return print_out(json_document("stat", *rows));
   std::string text;
@@ -104,6 +107,8 @@ void add_stat(CLI::App& app, Job& job) {
       ->required()
       ->type_name("SEL");
   sub->add_flag("--exact", opt->exact, "walk the commit words instead of taking what was told");
+  sub->add_option("--sample", opt->sample, "time between two looks, for rates (default 100ms)")
+      ->type_name("TIME");
   sub->add_option("-i,--interval", opt->interval, "a line per interval")->type_name("TIME");
   sub->add_option("-c,--count", opt->count_text, "that many lines")->type_name("N");
   sub->add_flag("-J,--json", voice().json, "as JSON; one line per interval");

@@ -10,6 +10,8 @@
 namespace slipring::tools {
 namespace {
 
+constexpr const char* kEmptyValue = "the value is empty";
+
 std::string row(const std::string& left, const std::string& right) {
   constexpr std::size_t kColumn = 28;
   if (left.size() + 4 > kColumn) return fmt::format("  {}\n{:{}}{}\n", left, "", kColumn, right);
@@ -109,7 +111,7 @@ void refuse_empty_values(CLI::App& app) {
   for (CLI::Option* option : app.get_options()) {
     if (option->get_positional() || option->get_items_expected_max() == 0) continue;
     option->check([](const std::string& value) {
-      return value.empty() ? std::string("an empty value is none") : std::string();
+      return value.empty() ? std::string(kEmptyValue) : std::string();
     });
   }
   for (CLI::App* sub : app.get_subcommands({})) refuse_empty_values(*sub);
@@ -187,6 +189,10 @@ Failure explain_parse(const CLI::App& app, const CLI::ParseError& error, int arg
   if (error.get_name() == "RequiredError") {
     return fail(message, "an argument of " + command + " is missing",
                 usage_line(sub) + "   (more: " + help + ")");
+  }
+  if (error.get_name() == "ValidationError" && message.ends_with(kEmptyValue)) {
+    return fail(message, "perhaps it is that of a shell variable that is not set",
+                command + " without the option, for the default; or: " + help);
   }
   return fail(message, "the command line of " + command + " does not fit together", help);
 }

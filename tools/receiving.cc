@@ -65,7 +65,7 @@ Outcome Receiving::run() {
   summary.seconds = progress_.seconds();
   summary.parks = ring().counters().parks;
   summary.lost = lost_;
-  summary.died = dead_.size();
+  summary.died = died_;
   summary.left = receiver_.close();
   summary.exit = outcome ? *outcome : outcome.error().exit;
   progress_.finish(tally_);
@@ -216,6 +216,7 @@ void Receiving::tell_of_loss(const std::string& line) {
 void Receiving::note_departed() {
   while (const auto departed = receiver_.next_departed()) {
     dead_.push_back(departed->who);
+    died_ += 1;
     progress_.clear();
     note(fmt::format("sender {} died; what it had finished was delivered", name_of(departed->who)));
   }
@@ -241,15 +242,20 @@ std::string Receiving::so_far() const {
 std::optional<Outcome> Receiving::lose_message(const Error& error) {
   Subject subject = subject_;
   subject.message_bytes = opt_.message_limit;
-  Failure failure = failed(error, subject).value();
+  // A receiver before us got its beginning and ended; whoever sent it has not done anything wrong.
+  const bool was_begun = std::string_view(error.op) == "message: gap";
+  Failure failure =
+      failed(was_begun ? Error{Errc::cancelled, 0, error.op} : error, subject).value();
   lost_ += 1;
-  if (error.code == Errc::cancelled) {
+  if (error.code == Errc::cancelled && open_bytes_ != 0) {
     failure.text.what = fmt::format("a sender gave a message up after {} bytes of it (cancelled)",
                                     grouped(open_bytes_));
   }
   // Parts of it are out: what follows would be taken for the rest.
   if (open_bytes_ != 0) return tl::unexpected(std::move(failure));
-  tell_of_loss(failure.text.what);
+  const std::string prefix = fmt::format("cannot {} {}: ", subject.action, printable(subject.name));
+  const bool has_prefix = failure.text.what.starts_with(prefix);
+  tell_of_loss("dropped: " + failure.text.what.substr(has_prefix ? prefix.size() : 0));
   if (!first_loss_) first_loss_ = std::move(failure);
   return std::nullopt;
 }
@@ -261,7 +267,11 @@ tl::unexpected<Failure> Receiving::sender_died(const Error& error) {
     if (const auto token = load_token(ring().link().body().sender_role(0).token)) {
       who = "sender " + name_of(*token);
     }
-    failure.text.what = fmt::format("{} died after {} (peer_dead)", who, so_far());
+    died_ = 1;
+    lost_ += open_bytes_ != 0 ? 1 : 0;
+    failure.text.what =
+        fmt::format("{} died {}after {} (peer_dead)", who,
+                    open_bytes_ != 0 ? "in the middle of a message, " : "", so_far());
   } else {
     constexpr std::size_t kShown = 4;
     std::string who;
@@ -272,13 +282,14 @@ tl::unexpected<Failure> Receiving::sender_died(const Error& error) {
     failure.text.what = fmt::format("{} died: {}; {} came from all together (peer_dead)",
                                     counted(dead_.size(), "sender"), who, so_far());
   }
-  failure.text.why = "the kernel reports that process gone; all that it committed was delivered";
+  failure.text.why = fmt::format(
+      "the kernel reports {} gone; all that {} had committed was delivered",
+      dead_.size() > 1 ? "these processes" : "that process", dead_.size() > 1 ? "they" : "it");
   if (open_bytes_ != 0) {
-    lost_ += 1;
-    failure.text.why += fmt::format(", {} bytes of its last message among it; the rest never came",
-                                    grouped(open_bytes_));
+    failure.text.why +=
+        fmt::format(", {} bytes of an unfinished message at the end", grouped(open_bytes_));
   } else if (lost_ != 0) {
-    failure.text.why += fmt::format(" but {} that it did not finish", counted(lost_, "message"));
+    failure.text.why += fmt::format(", but {} that never became whole", counted(lost_, "message"));
   } else {
     failure.text.why += ", the rest never came";
   }
@@ -290,8 +301,11 @@ tl::unexpected<Failure> Receiving::sender_died(const Error& error) {
 
 // The end of a stream in which something was lost is not a good one.
 Outcome Receiving::complete() const {
-  if (first_loss_) return tl::unexpected(*first_loss_);
-  return ExitCode::ok;
+  if (!first_loss_) return ExitCode::ok;
+  Failure failure = *first_loss_;
+  if (lost_ > 1)
+    failure.text.why += fmt::format("; {} were lost in all", counted(lost_, "message"));
+  return tl::unexpected(std::move(failure));
 }
 
 std::optional<Outcome> Receiving::pause(const Error& error) {

@@ -76,7 +76,8 @@ class Receiving {
   std::optional<Failure> first_loss_;
   std::uint64_t open_bytes_ = 0;  // of a message whose parts were written, and whose end was not
   std::uint64_t aborted_seen_ = 0;
-  std::uint64_t lost_ = 0;
+  std::uint64_t lost_ = 0;          // messages
+  std::uint64_t died_ = 0;          // senders
   std::vector<ProcessToken> dead_;  // of many senders
 };
 

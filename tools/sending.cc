@@ -87,10 +87,14 @@ tl::unexpected<Failure> Sending::receiver_ended(const Error& error) const {
   failure.value().exit = ExitCode::peer_dead;
   failure.value().text.why += fmt::format("; sent so far: {} bytes in {}", grouped(tally_.bytes),
                                           counted(tally_.records, "record"));
+  if (in_middle_) {
+    failure.value().text.fix = fmt::format(
+        "slipring recv {} drops what is there of it; then send it again", printable(subject_.name));
+  }
   return failure;
 }
 
-Try<void> Sending::go_on_waiting(const Error& error, Deadline until, At at) {
+Try<void> Sending::go_on_waiting(const Error& error, Deadline until) {
   const Errc code = error.code;
   if (stop_signal() != 0) return stopped();
   const bool ended = code == Errc::closed || code == Errc::peer_dead;
@@ -99,7 +103,7 @@ Try<void> Sending::go_on_waiting(const Error& error, Deadline until, At at) {
   const bool alone = ring().look_at_receiver() != RoleWatch::Peer::alive;
   // Half a message is of no use: in its middle, a policy that does not wait asks for somebody who
   // receives, not for room.
-  if (!on_full_.waits() && (at == At::beginning || alone)) {
+  if (!on_full_.waits() && (!in_middle_ || alone)) {
     ring().tally().refused.add();
     return failed(Error{Errc::full, 0, stashes() ? "stash" : "send"}, subject_);
   }
@@ -118,12 +122,12 @@ Try<void> Sending::go_on_waiting(const Error& error, Deadline until, At at) {
 // Runs `attempt`, a call that may find no room, until it succeeds or there is a reason not to wait.
 // `attempt(Deadline)` returns a Result.
 template <typename Attempt>
-auto Sending::with_room(Attempt&& attempt, At at)
+auto Sending::with_room(Attempt&& attempt)
     -> Try<typename decltype(attempt(Deadline::now()))::value_type> {
-  const bool waits = on_full_.waits() || at == At::middle;
-  const Deadline until = on_full_.waits()   ? on_full_.deadline()
-                         : at == At::middle ? Deadline::never()
-                                            : Deadline::now();
+  const bool waits = on_full_.waits() || in_middle_;
+  const Deadline until = on_full_.waits() ? on_full_.deadline()
+                         : in_middle_     ? Deadline::never()
+                                          : Deadline::now();
   for (;;) {
     const Deadline slice = waits ? Deadline::in(kSlice) : Deadline::now();
     auto done = attempt(slice.or_earlier(until));
@@ -133,7 +137,7 @@ auto Sending::with_room(Attempt&& attempt, At at)
       else
         return std::move(*done);
     }
-    if (const auto on = go_on_waiting(done.error(), until, at); !on) {
+    if (const auto on = go_on_waiting(done.error(), until); !on) {
       return tl::unexpected(on.error());
     }
   }
@@ -246,8 +250,7 @@ Try<bool> Sending::send_chunks(std::uint64_t size, bool even_if_empty,
         ahead = std::span(memory_).first(*got);
       }
     }
-    const auto body = with_room([&](Deadline until) { return stream->next(until); },
-                                bytes == 0 ? At::beginning : At::middle);
+    const auto body = with_room([&](Deadline until) { return stream->next(until); });
     if (!body) return tl::unexpected(body.error());
     const std::span<std::byte> room =
         body->first(static_cast<std::size_t>(std::min<std::uint64_t>(body->size(), size - bytes)));
@@ -276,6 +279,7 @@ Try<bool> Sending::send_chunks(std::uint64_t size, bool even_if_empty,
       return failed(done.error(), subject_);
     }
     tally_.bytes += got;
+    in_middle_ = !stream->done();
     tick();
   }
   tally_.records += 1;
@@ -312,7 +316,7 @@ Try<void> Sending::put_or_stash(std::span<const std::byte> message) {
     }
     return failed(Error{Errc::full, 0, "stash"}, subject_);
   }
-  if (!sent) return go_on_waiting(sent.error(), Deadline::now(), At::beginning);
+  if (!sent) return go_on_waiting(sent.error(), Deadline::now());
   put_by_.push_back(message.size());
   count_drained(sender_.stashed());
   return {};

@@ -37,9 +37,6 @@ class Sending {
   [[nodiscard]] Outcome run(const Cut& cut);
 
  private:
-  /// How far a message has come that goes in chunks; one in one piece has no middle.
-  enum class At : unsigned char { beginning, middle };
-
   [[nodiscard]] channel::ShmSender& ring() { return sender_.ring(); }
   [[nodiscard]] bool stashes() const { return on_full_.kind() == channel::OnFull::Kind::stash; }
   /// Whether input goes through memory of our own: what may be put by, and in a ring of total
@@ -54,10 +51,9 @@ class Sending {
   void count_drained(std::uint64_t left);
   [[nodiscard]] tl::unexpected<Failure> receiver_ended(const Error& error) const;
   /// Why waiting for room is over, if it is; called each time that none was found for a while.
-  [[nodiscard]] Try<void> go_on_waiting(const Error& error, Deadline until, At at);
+  [[nodiscard]] Try<void> go_on_waiting(const Error& error, Deadline until);
   template <typename Attempt>
-  auto with_room(Attempt&& attempt, At at = At::beginning)
-      -> Try<typename decltype(attempt(Deadline::now()))::value_type>;
+  auto with_room(Attempt&& attempt) -> Try<typename decltype(attempt(Deadline::now()))::value_type>;
 
   [[nodiscard]] Outcome pump(const Cut& cut);
   [[nodiscard]] Outcome pump_messages(std::uint64_t size, bool gathers);
@@ -88,6 +84,7 @@ class Sending {
   NameWatch name_;
   Progress progress_;
   Tally tally_;
+  bool in_middle_ = false;            // of a message in chunks
   std::vector<std::byte> memory_;     // what was read first
   std::deque<std::uint64_t> put_by_;  // sizes of what is in the stash
 };

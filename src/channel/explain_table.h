@@ -43,13 +43,13 @@ inline constexpr Reason kReasons[] = {
      "the kernel reports that process gone: killed or crashed before it closed",
      "start the sender again; nothing has to be repaired"},
 
+    {Errc::cancelled, "message: gap", "the beginning of a message is not there",
+     "a receiver that has ended took it; what was left of it is dropped",
+     "send that message again: slipring send {name}"},
     {Errc::cancelled, "", "its sender gave the message up in the middle",
      "it ended, failed or waited too long after a part of the message; the rest never comes",
      "start the sender again: slipring send {name}"},
 
-    {Errc::corrupt, "message: gap", "the beginning of a message is not there",
-     "a receiver that has ended took it; what came behind it was dropped",
-     "send that message again: slipring send {name}"},
     {Errc::corrupt, "message:", "it brought a message that no sender makes ({op})",
      "a program that breaks the rules sends into it; that message was dropped, others go on",
      "slipring stat {name} shows who sends"},

@@ -388,6 +388,15 @@ TEST_P(Messages, KeepsTheReceiversLimitsAndGoesOn) {
   EXPECT_TRUE(sender.wait().exited_with(0));
 }
 
+TEST_P(Messages, TheSegmentIsAsLargeAsWasSaidBefore) {
+  auto made = create_ring(name_, options());
+  ASSERT_THAT(made, Succeeds());
+  const auto told = segment_bytes(options());
+  ASSERT_THAT(told, Succeeds());
+  EXPECT_EQ(*told, made->info().total_bytes);
+  ASSERT_THAT(remove_ring(*made), Succeeds());
+}
+
 // --------------------------------------------------------------------------- queue-full policies
 
 TEST_P(Messages, WithoutRoomEachPolicyDoesWhatItSays) {
@@ -436,6 +445,72 @@ TEST_P(Messages, WithoutRoomEachPolicyDoesWhatItSays) {
   EXPECT_EQ(of_sender().dropped, 1u);
   while (rx->peek(Deadline::now())) {
   }
+}
+
+// Tools wait a little at a time, to look at other things in between.
+TEST_P(Messages, AWaitThatIsCutInSlicesCountsAsOne) {
+  auto rx = open_receiver();
+  auto tx = open_sender();
+  ASSERT_THAT(rx, Succeeds());
+  ASSERT_THAT(tx, Succeeds());
+  const auto message = pattern(500, 1);
+  while (tx->ring().try_send(message)) {
+  }
+  const auto waits = [&] { return look().senders.at(0).waits; };
+  EXPECT_THAT(tx->ring().send(message, Deadline::now()), FailsWith(Errc::timed_out));
+  EXPECT_EQ(waits(), 0u);  // it did not wait
+  for (int slice = 0; slice < 3; ++slice) {
+    EXPECT_THAT(tx->ring().send(message, Deadline::in(2ms)), FailsWith(Errc::timed_out));
+    EXPECT_EQ(waits(), 1u);
+  }
+  while (rx->peek(Deadline::now())) {
+  }
+  while (tx->ring().try_send(message)) {
+  }
+  EXPECT_THAT(tx->ring().send(message, Deadline::in(2ms)), FailsWith(Errc::timed_out));
+  EXPECT_EQ(waits(), 2u);
+  while (rx->peek(Deadline::now())) {
+  }
+}
+
+// It used to wait for somebody to come, for ever.
+TEST_P(Messages, APolicyThatDoesNotWaitGivesUpAMessageThatNobodyReceives) {
+  auto tx = open_sender();
+  ASSERT_THAT(tx, Succeeds());
+  EXPECT_THAT(send(*tx, 1 << 20, 1, OnFull::refuse()), FailsWith(Errc::full));
+  EXPECT_EQ(look().senders.at(0).refused, 1u);
+  auto rx = open_receiver();
+  ASSERT_THAT(rx, Succeeds());
+  EXPECT_THAT(rx->peek(Deadline::now()), FailsWith(Errc::timed_out));
+  ASSERT_THAT(send(*tx, 500, 2), Succeeds());
+  expect_message(*rx, 500, 2);
+  expect_nothing_left();
+}
+
+TEST_P(Messages, TheDeadlineHoldsWhileTheChunksOfAMessageKeepComing) {
+  auto rx = open_receiver();
+  ASSERT_THAT(rx, Succeeds());
+  ProcessEvent begun, enough;
+  Child sender([&] {
+    auto tx = open_sender();
+    auto stream = tx->stream(frame::kOpenEnded);
+    for (bool last = false; !last;) {
+      auto body = stream->next(Deadline::in(20s));
+      if (!body) return 2;
+      std::memset(body->data(), 'c', 100);
+      last = enough.wait(1);
+      if (!stream->commit(100, last)) return 3;
+      if (stream->progress().handed_over == 100) begun.raise();
+    }
+    return 0;
+  });
+  ASSERT_TRUE(begun.wait());
+  EXPECT_THAT(rx->peek(Deadline::in(30ms)), FailsWith(Errc::timed_out));
+  enough.raise();
+  const auto message = rx->peek(Deadline::in(20s));
+  ASSERT_THAT(message, Succeeds());
+  EXPECT_GE(message->size(), 100u);
+  EXPECT_TRUE(sender.wait().exited_with(0));
 }
 
 TEST_P(Messages, ADryPoolStreamsInsteadOfFailing) {

@@ -63,6 +63,85 @@ def case_refuses_options_that_mean_nothing(t):
     t.check_nothing_left()
 
 
+def case_refuses_rings_of_many_senders_that_cannot_be(t):
+    mpsc = ['--ring', 'mpsc']
+    for args, code, words in (
+            (['--ring', 'foo'], 'invalid_argument', ['spsc', 'mpsc']),
+            (['--order', 'total'], 'invalid_argument', ['--ring mpsc --order total']),
+            (['--senders', '4'], 'invalid_argument', ['--ring mpsc']),
+            (['--ring', 'spsc', '--order', 'producer'], 'invalid_argument', ['needs --ring mpsc']),
+            (mpsc + ['--order', 'fifo'], 'invalid_argument', ['producer', 'total']),
+            (mpsc + ['--senders', '0'], 'invalid_argument', ['from 1']),
+            (mpsc + ['--senders', '-1'], 'invalid_argument', ['from 1']),
+            (mpsc + ['--senders', 'abc'], 'invalid_argument', ["'abc'"]),
+            (mpsc + ['--senders', '4294967296'], 'invalid_argument', ['4294967296']),
+            (mpsc + ['--senders', '5000'], 'invalid_argument', ['1 to 4096']),
+            (mpsc + ['--senders', '5000', '--order', 'total'], 'invalid_argument', ['1 to 1023']),
+            (mpsc + ['--capacity', '3K'], 'invalid_argument', ['--capacity 4K']),
+            (mpsc + ['--order', 'total', '--capacity', '2G'], 'invalid_argument', ['too large']),
+            (['--pool', '3G:1'], 'invalid_argument', ['3G:1', '256 to 1M']),
+            (['--pool', '2M:1'], 'invalid_argument', ['256 to 1M']),
+            (['--pool', '300:1'], 'invalid_argument', ['power of two']),
+            (['--pool', '64K'], 'invalid_argument', ['SIZE:COUNT']),
+            (['--pool', '64K:0'], 'invalid_argument', ['64K:0']),
+            (['--pool', '64K:4:4'], 'invalid_argument', ['64K:4:4']),
+            (['--pool', '64K:4,'], 'invalid_argument', ["''"]),
+            (['--pool', '64K:4,64K:5'], 'invalid_argument', ['twice']),
+            (['--pool', '64K:9999999'], 'invalid_argument', ['8388608'])):
+        for command in (['create', 'x'], ['send', 'x'], ['recv', 'x', '--timeout', '1s']):
+            t.check_error(t.run(*command, *args), 1, code, *words)
+    for order in ([], ['--order', 'total']):
+        t.check_error(t.run('create', 'x', *mpsc, *order, '--bell', 'posix_sem'), 1,
+                      'not_supported', 'futex doorbells alone', 'without --bell')
+    # What is needed counts all of it.
+    t.check_error(t.run('create', 'x', '--pool', '1M:8388608'), 9, 'no_space', '8T needed',
+                  'a smaller --pool')
+    t.check_error(t.run('create', 'x', *mpsc, '--senders', '4096', '--capacity', '1G'), 9,
+                  'no_space', '4T needed', 'fewer --senders')
+    t.check_nothing_left()
+
+
+def case_refuses_messages_and_policies_that_cannot_be(t):
+    for args, words in ((['--full', 'later'], ['wait:TIME', 'stash:SIZE']),
+                        (['--full', 'wait:'], ["'wait:'"]), (['--full', 'wait:5'], ['5ms']),
+                        (['--full', 'refuse:1'], ['refuse:1']), (['--full', 'stash'], ['1M']),
+                        (['--full', 'stash:0'], ['stash:0']), (['--full', 'stash:x'], ['stash:x']),
+                        (['--full', 'wait', '--try'], ['--try excludes --full']),
+                        (['--full', 'wait', '--timeout', '1s'], ['--timeout excludes --full']),
+                        (['--try', '--timeout', '1s'], ['excludes']),
+                        (['--whole', '--full', 'stash:1M'], ['--whole and --full stash']),
+                        (['--message-size', '0'], ['never end']),
+                        (['--message-size', 'x'], ["'x'"]),
+                        (['--message-size', '1K', '--whole'], ['excludes']),
+                        (['--message-size', '1K', '--lines'], ['excludes']),
+                        (['--message-size', '1K', '--record', '1K'], ['excludes']),
+                        (['--lines', '--whole'], ['excludes']),
+                        (['--record', '1K', '--whole'], ['excludes']),
+                        (['--message-size', '1M', '--full', 'stash:4M'],
+                         ['1M cannot be put by', '64K in one piece'])):
+        t.check_error(t.run('send', 'x', *args, data=b'x'), 1, 'invalid_argument', *words)
+    t.ok('send', 'x', '--message-size', '1M', '--full', 'stash:4M', '--pool', '1M:1', data=b'')
+    for args, words in ((['--message-size', '0'], ['at most 1T']), (['--message-size', 'x'], ["'x'"]),
+                        (['--message-size', '2T'], ['at most 1T']), (['-c', '-1'], ['from 1']),
+                        (['-c', '0'], ['from 1']), (['-c', 'x'], ["'x'"])):
+        t.check_error(t.run('recv', 'x', '--timeout', '1s', *args), 1, 'invalid_argument', *words)
+    t.check_error(t.run('stat', 'x', '-c', '-1'), 1, 'invalid_argument', 'from 1')
+    # From one sender messages pass through, however large; that its limit does nothing is said.
+    ended = t.run('recv', 'x', '--message-size', '4G', '--timeout', '1ms')
+    assert ended.text().startswith('slipring: x has one sender') and ended.code == 5, ended
+    t.check_nothing_left()
+
+
+def case_refuses_empty_values(t):
+    """Mostly of a variable that is not set."""
+    for command, option in (('create', '--capacity'), ('create', '--senders'), ('send', '--pool'),
+                            ('send', '--full'), ('send', '--message-size'), ('recv', '--linger'),
+                            ('recv', '--wait'), ('ls', '--output'), ('stat', '--interval')):
+        ended = t.run(command, 'x', option, '')
+        t.check_error(ended, 1, 'invalid_argument', f'{option}: the value is empty', 'variable')
+    t.check_nothing_left()
+
+
 def case_explains_command_lines_that_do_not_fit(t):
     t.check_error(t.run(), 1, 'invalid_argument', 'command')
     t.check_error(t.run('sned'), 1, 'invalid_argument', 'did you mean send?')

@@ -55,6 +55,7 @@ class Case:
         self.started = []
         self.pids = set()
         self.feeders = []
+        self.drains = []
         self.groups = []  # leaders of sessions: a shell and what it started
 
     def start(self, *args, **more):
@@ -83,6 +84,22 @@ class Case:
         thread.start()
         self.feeders.append((thread, stdin))
 
+    def drain(self, child):
+        """Reads its standard output from a thread; call the result for all of it."""
+        parts = []
+
+        def read():
+            while part := os.read(child.stdout.fileno(), 1 << 20):
+                parts.append(part)
+        thread = threading.Thread(target=read, daemon=True)
+        thread.start()
+        self.drains.append(thread)
+
+        def result():
+            thread.join(20)
+            return b''.join(parts)
+        return result
+
     def end(self, child, limit=20):
         out, err = child.communicate(timeout=limit)
         return Ended(child.returncode, out, err)
@@ -100,7 +117,7 @@ class Case:
         return ended
 
     def stat(self, name):
-        return self.ok('stat', name, '--json', '--exact').json()['channels'][0]
+        return self.ok('stat', name, '--json', '--exact', '--sample', '0').json()['channels'][0]
 
     def wait_until(self, ready, what, limit=15):
         give_up = time.monotonic() + limit
@@ -151,11 +168,19 @@ class Case:
         for word in words:
             assert word in ended.text(), f'expected {word!r}: {ended}'
 
+    def check_error_end(self, ended, exit_code, code, *words):
+        """The same, behind the notes that a long run left on stderr."""
+        lines = ended.err.splitlines(keepends=True)
+        self.check_error(Ended(ended.code, ended.out, b''.join(lines[-3:])), exit_code, code, *words)
+
     def close(self):
         for child in self.started:
             if child.poll() is None:
                 child.kill()
                 child.wait()
+        for thread in self.drains:
+            thread.join(5)
+        for child in self.started:
             for stream in (child.stdin, child.stdout, child.stderr):
                 if stream:
                     stream.close()
