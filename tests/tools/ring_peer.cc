@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Another program at a ring, for what the command does not do itself. Says on standard output when it
-// is there, and goes on when its standard input ends.
+// Another program at a ring, for what the command does not do itself. Says on standard output when
+// it is there, and goes on when its standard input ends.
 //   ring_peer memfd       makes a ring of many senders without a name, sends "from the peer"
 //   ring_peer claim NAME  holds room in the ring NAME that it has not filled yet
 #include <unistd.h>
