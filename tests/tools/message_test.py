@@ -218,7 +218,7 @@ def case_drops_what_is_larger_than_it_takes_and_goes_on(t):
         assert ended.out == b'small', ring
         notes = ended.text().splitlines()[:-3]
         assert len(notes) == 2 and all('dropped: a message is larger' in line for line in notes)
-        t.check_error_end(ended, 1, 'too_large', 'than the 1M', '--message-size 4M',
+        t.check_error_end(ended, 1, 'too_large', 'larger than 1M', '--message-size 4M',
                           '2 messages were lost in all')
         receiver = t.start('recv', 'x', '--message-size', '2M', '--linger', '0', *args)
         t.wait_attached('x', 'consumer')
