@@ -34,7 +34,7 @@ struct Holders {
   std::size_t count = 0;
 
   explicit Holders(const channel::RingView& view) {
-    constexpr std::size_t kShown = 3;
+    constexpr std::size_t kShown = 4;
     std::vector<std::string> shown;
     const auto add = [&](const channel::EndView& end) {
       if (end.state != RoleWatch::Peer::alive || ++count > kShown) return;

@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 #include <langinfo.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,12 +18,6 @@ namespace slipring::tools {
 namespace {
 
 constexpr std::int64_t kDrawEveryNs = 100'000'000;
-
-int terminal_width() {
-  winsize size{};
-  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
-  return size.ws_col;
-}
 
 }  // namespace
 
@@ -96,22 +89,26 @@ void Progress::draw(const Tally& tally, std::uint64_t backlog, std::int64_t now)
   drawn_tally_ = tally;
   std::string figures = fmt::format("{:>8}  {:>5} rec/s  backlog {:>4}", human_rate(bytes_per_s_),
                                     human_count(records_per_s_), human_bytes(backlog));
-  std::string line;
-  if (size_ && *size_ > 0) {
-    const double share = static_cast<double>(tally.bytes) / static_cast<double>(*size_);
-    const double left = static_cast<double>(*size_) - static_cast<double>(tally.bytes);
+  const bool has_share = size_ && *size_ > 0;
+  const double size = has_share ? static_cast<double>(*size_) : 1;
+  const double share = static_cast<double>(tally.bytes) / size;
+  if (has_share) {
+    const double left = size - static_cast<double>(tally.bytes);
     figures = fmt::format("{:3.0f} %  {}", std::min(100.0, share * 100), figures);
     if (bytes_per_s_ > 0 && left > 0) {
       figures += fmt::format("  ETA {:.0f}s", left / bytes_per_s_ + 0.5);
     }
-    const int room = terminal_width() - 1 - static_cast<int>(name_.size() + figures.size()) - 5;
-    line = name_ + "  ";
-    if (room >= 8) line += bar(share, std::min(room, 40)) + " ";
-    line += figures;
   } else {
-    line = fmt::format("{}  {:>5}  {}", name_, human_bytes(tally.bytes), figures);
+    figures = fmt::format("{:>5}  {}", human_bytes(tally.bytes), figures);
   }
-  fmt::print(stderr, "\r{}\x1b[K", line);
+  // One line and no more: a carriage return does not take back a second one.
+  const int width = terminal_width(STDERR_FILENO);
+  const int room = (width != 0 ? width : 80) - 1 - static_cast<int>(figures.size()) - 2;
+  const std::string name = name_.substr(0, static_cast<std::size_t>(std::max(room, 0)));
+  const int for_bar = room - static_cast<int>(name.size()) - 3;
+  std::string line = name + "  ";
+  if (has_share && for_bar >= 8) line += bar(share, std::min(for_bar, 40)) + " ";
+  fmt::print(stderr, "\r{}{}\x1b[K", line, figures);
   std::fflush(stderr);
 }
 

@@ -2,6 +2,7 @@
 #include "report.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -48,6 +49,11 @@ void set_color(Color color) noexcept {
   };
   voice().color_err = wanted(STDERR_FILENO);
   voice().color_out = wanted(STDOUT_FILENO);
+}
+
+int terminal_width(int fd) noexcept {
+  winsize size{};
+  return ::isatty(fd) == 1 && ::ioctl(fd, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
 }
 
 ExitCode report(const Failure& failure) {

@@ -40,6 +40,9 @@ enum class Color : unsigned char { automatic, always, never };
 /// Colors on terminals that want them: not with NO_COLOR, nor with TERM=dumb.
 void set_color(Color color) noexcept;
 
+/// Columns of the terminal behind a descriptor; 0 when it is none, or does not say.
+[[nodiscard]] int terminal_width(int fd) noexcept;
+
 /// Prints a failure on stderr and returns its exit code.
 ExitCode report(const Failure& failure);
 /// One line on stderr, unless quiet.

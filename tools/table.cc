@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <libsmartcols.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -47,7 +48,10 @@ std::vector<Column> make_columns() {
   using View = channel::RingView;
   std::vector<Column> columns;
   const auto add = [&](const char* name, bool right, bool by_default, const char* help, auto cell) {
-    columns.push_back({name, right, by_default, help, std::move(cell)});
+    const std::string_view column(name);
+    const bool may_be_cut =
+        column == "NAME" || column == "PROD" || column == "CONS" || column == "WHERE";
+    columns.push_back({name, right, by_default, may_be_cut, help, std::move(cell)});
   };
   add("NAME", false, true, "as send and recv take it",
       [](const Row& row, bool) { return printable(label_of(row.listing)); });
@@ -149,8 +153,16 @@ std::string draw_table(const std::vector<Row>& rows, const std::vector<const Col
   ::scols_table_enable_noheadings(table.get(), format.headings ? 0 : 1);
   ::scols_table_enable_raw(table.get(), format.raw ? 1 : 0);
   ::scols_table_enable_colors(table.get(), voice().color_out && !format.raw ? 1 : 0);
+  if (const int width = format.raw ? 0 : terminal_width(STDOUT_FILENO); width != 0) {
+    ::scols_table_set_termforce(table.get(), SCOLS_TERMFORCE_ALWAYS);
+    ::scols_table_set_termwidth(table.get(), static_cast<std::size_t>(width));
+  }
   for (const Column* column : columns) {
-    ::scols_table_new_column(table.get(), column->name, 0, column->right ? SCOLS_FL_RIGHT : 0);
+    // Numbers and states are whole or wrong; a name that is cut can be asked for with -o.
+    ::scols_table_new_column(table.get(), column->name, 0,
+                             column->right        ? SCOLS_FL_RIGHT
+                             : column->may_be_cut ? SCOLS_FL_TRUNC
+                                                  : 0);
   }
   for (const Row& row : rows) {
     libscols_line* line = ::scols_table_new_line(table.get(), nullptr);

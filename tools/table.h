@@ -14,6 +14,7 @@ struct Column {
   const char* name;
   bool right;  ///< Numbers.
   bool by_default;
+  bool may_be_cut;  ///< To the width of the terminal.
   const char* help;
   std::function<std::string(const Row&, bool bytes)> cell;
 };

@@ -197,8 +197,9 @@ std::string Facts::request_fact(std::string_view fact) {
     if (options.form == RingForm::per_producer) return "fewer --senders, a smaller --capacity";
     return options.pool ? "a smaller --pool" : "a smaller --capacity";
   }
-  if (fact == "message_limit") return human_bytes(subject_.message_bytes);
-  if (fact == "more_message") return human_bytes(subject_.message_bytes * 4);
+  const std::uint64_t most = subject_.message_bytes;
+  if (fact == "message_limit") return most == 0 ? "the limit" : human_bytes(most);
+  if (fact == "more_message") return most == 0 ? "64M" : human_bytes(most * 4);
   if (fact == "node") return std::to_string(options.numa_node);
   if (fact == "senders") return std::to_string(options.senders);
   if (fact == "record") return human_bytes(subject_.record_bytes);

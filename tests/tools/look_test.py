@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """ls, stat, rm, help and the progress line: what is shown, and that looking changes nothing."""
+import fcntl
 import json
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
+import termios
 import threading
 import time
 
@@ -233,6 +236,41 @@ def read_terminal(primary, until_closed):
         elif until_closed.poll() is not None:
             break
     return text.decode()
+
+
+def terminal_of(columns):
+    primary, secondary = pty.openpty()
+    fcntl.ioctl(secondary, termios.TIOCSWINSZ, struct.pack('HHHH', 24, columns, 0, 0))
+    return primary, secondary
+
+
+def case_keeps_to_the_width_of_the_terminal(t):
+    name = 'a.name.as.long.as.' + 'x' * 60
+    t.ok('create', name, '-q')
+    assert name.encode() in t.ok('ls').out  # a pipe has none
+    for columns in (80, 200):
+        primary, secondary = terminal_of(columns)
+        child = t.start('ls', name, '--color=never', stdout=secondary)
+        os.close(secondary)
+        lines = read_terminal(primary, child).splitlines()
+        os.close(primary)
+        assert max(map(len, lines)) <= columns and 'a.name' in lines[1], lines
+        assert lines[1].endswith('s') and 'idle' in lines[1], lines
+        assert (name in lines[1]) == (columns == 200), lines
+        child.wait()
+    primary, secondary = terminal_of(60)
+    sender = t.start('send', name, '--progress', stdin=subprocess.PIPE, stderr=secondary)
+    os.close(secondary)
+    t.feed(sender, b'x' * 1000, close=False)
+    t.wait_attached(name, 'producer')
+    time.sleep(0.3)
+    sender.terminate()
+    text = read_terminal(primary, sender)
+    os.close(primary)
+    draws = [draw.replace('\x1b[K', '') for draw in text.split('\r') if 'rec/s' in draw]
+    assert draws and all(len(draw) < 60 for draw in draws), draws
+    t.ok('rm', '-q', name)
+    t.check_nothing_left()
 
 
 def case_draws_a_progress_bar_on_a_terminal(t):

@@ -69,6 +69,9 @@ TEST(Text, HasAtMostThreeDigitsAndALetter) {
   EXPECT_EQ(grouped(61378560), "61 378 560");
   EXPECT_EQ(grouped(1000), "1 000");
   EXPECT_EQ(grouped(7), "7");
+  EXPECT_EQ(counted(1, "record"), "1 record");
+  EXPECT_EQ(counted(0, "record"), "0 records");
+  EXPECT_EQ(counted(16384, "record"), "16 384 records");
   EXPECT_EQ(human_duration(310'000), "310us");
   EXPECT_EQ(human_age(0), "1s");
   EXPECT_EQ(human_age(std::int64_t{7260} * 1'000'000'000), "2h01m");

@@ -10,6 +10,8 @@
 namespace slipring::channel {
 
 /// What a sender does with a message that finds no room. A value.
+/// Of a message in chunks, refuse and stash decide about its beginning: half of it is of no use, so
+/// from then on it waits as long as somebody receives.
 /// Source: the options of Mach's msg_send: wait, wait so long, return, and one message put by with
 ///         a notice for when there is room; ours puts by as many as fit a bound, in their order.
 class OnFull {
