@@ -39,15 +39,22 @@ std::uint64_t random_id() noexcept {
   return id;
 }
 
-ring::LaneGeometry lane_geometry(const ShmOptions& options) {
-  ring::LaneGeometry geometry;
+/// What a lane and a ring of total order are told alike.
+template <typename Geometry>
+Geometry common_geometry(const ShmOptions& options) {
+  Geometry geometry;
   geometry.capacity = options.capacity;
-  geometry.granule = options.granule;
   geometry.bell = static_cast<std::uint8_t>(options.bell);
-  geometry.lane_id = random_id();
   geometry.type_fingerprint = options.schema.fingerprint;
   geometry.type_size = options.schema.size;
   geometry.type_align = options.schema.align;
+  return geometry;
+}
+
+ring::LaneGeometry lane_geometry(const ShmOptions& options) {
+  auto geometry = common_geometry<ring::LaneGeometry>(options);
+  geometry.granule = options.granule;
+  geometry.lane_id = random_id();
   return geometry;
 }
 
@@ -59,14 +66,9 @@ ring::MpscGeometry mpsc_geometry(const ShmOptions& options) {
 }
 
 ring::TotalGeometry total_geometry(const ShmOptions& options) {
-  ring::TotalGeometry geometry;
-  geometry.capacity = options.capacity;
+  auto geometry = common_geometry<ring::TotalGeometry>(options);
   geometry.owners = options.senders;
-  geometry.bell = static_cast<std::uint8_t>(options.bell);
   geometry.ring_id = random_id();
-  geometry.type_fingerprint = options.schema.fingerprint;
-  geometry.type_size = options.schema.size;
-  geometry.type_align = options.schema.align;
   return geometry;
 }
 
