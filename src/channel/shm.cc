@@ -283,6 +283,26 @@ void ReceiverState::settle() noexcept {
   }
 }
 
+ReceiverState::Taken ReceiverState::taken() const noexcept {
+  if (const auto* one = std::get_if<ring::LaneConsumer<>>(&ring)) {
+    return {one->messages(), one->read_pos()};
+  }
+  if (const auto* total = std::get_if<ring::TotalConsumer<>>(&ring)) {
+    return {total->messages(), total->read_pos()};
+  }
+  const auto& many = std::get<ring::MpscConsumer<>>(ring);
+  return {many.released_records(), many.released_bytes()};
+}
+
+void ReceiverState::pace(Deadline deadline) noexcept {
+  const Taken now = taken();
+  const std::int64_t ns = pacer.after_visit(
+      now.records - visited.records, now.bytes - visited.bytes, [] { return monotonic_ns(); });
+  visited = now;
+  ran_empty = false;
+  if (ns > 0) wait::stay_away(ns, deadline);
+}
+
 void ReceiverState::look_after_the_dead() noexcept {
   if (lane() != nullptr) return;
   const auto is_drained = [this](std::uint32_t sender) {
@@ -342,13 +362,14 @@ Result<ShmReceiver> ShmReceiver::over(Result<ShmLink> link, const ShmOptions& op
   auto data_bell = wait::Sleeper<>::attach(
       shape.bell, body.data_bell(0), sleeper_options(options.wait, shape.form, End::consumer));
   if (!data_bell) return tl::unexpected(data_bell.error());
-  auto state =
-      std::make_unique<ReceiverState>(ReceiverState{std::move(*link),
-                                                    std::move(*end),
-                                                    std::move(*data_bell),
-                                                    {},
-                                                    options.wait,
-                                                    ReceiverTally(body.receiver_counts())});
+  auto state = std::make_unique<ReceiverState>(ReceiverState{std::move(*link),
+                                                             std::move(*end),
+                                                             std::move(*data_bell),
+                                                             {},
+                                                             options.wait,
+                                                             ReceiverTally(body.receiver_counts()),
+                                                             wait::Pacer(options.max_slip)});
+  state->visited = state->taken();
   // What died with a predecessor: messages under assembly, and wakes between read_pos and bell.
   state->tally.open_messages.set(0);
   state->tally.open_bytes.set(0);
@@ -383,13 +404,68 @@ Result<ShmReceiver> ShmReceiver::attach(segment::Segment segment, const ShmOptio
   return over(ShmLink::attach(std::move(segment), End::consumer, options), options);
 }
 
-Result<ring::Record> ShmReceiver::look_among_many() noexcept {
-  if (auto* total = std::get_if<ring::TotalConsumer<>>(&state_->ring)) return total->try_peek();
-  return std::get<ring::MpscConsumer<>>(state_->ring).try_peek();
-}
 Result<std::size_t> ShmReceiver::look_among_many(std::span<ring::Record> out) noexcept {
   if (auto* total = std::get_if<ring::TotalConsumer<>>(&state_->ring)) return total->peek_many(out);
   return std::get<ring::MpscConsumer<>>(state_->ring).peek_many(out);
+}
+
+Result<ShmClaim> ShmSender::try_claim_slowly(std::size_t size, bool own_line) noexcept {
+  auto* lane = state_->lane();
+  const auto claim =
+      lane != nullptr ? lane->try_claim(size, own_line) : state_->claim_in_total(size, own_line);
+  if (!claim) return tl::unexpected(claim.error());
+  return ShmClaim(state_.get(), claim->payload);
+}
+
+Result<ShmClaim> ShmSender::claim_slowly(std::size_t size, Deadline deadline,
+                                         bool own_line) noexcept {
+  // Of many at one gate, another may be faster to the room that we were woken for.
+  for (;;) {
+    auto claim = try_claim_slowly(size, own_line);
+    if (claim || claim.error().code != Errc::full) return claim;
+    if (const auto ok = wait_for_room(size, own_line, deadline); !ok) {
+      return tl::unexpected(ok.error());
+    }
+  }
+}
+
+Result<void> ShmGroup::try_send_slowly(std::span<const std::byte> message,
+                                       std::uint16_t type) noexcept {
+  return state_->lane()->try_send(message, type);
+}
+
+Result<void> ShmSender::try_send_slowly(std::span<const std::byte> message,
+                                        std::uint16_t type) noexcept {
+  auto* lane = state_->lane();
+  auto sent =
+      lane != nullptr ? lane->try_send(message, type) : state_->send_in_total(message, type);
+  if (sent) state_->data_bell.ring_if_parked();
+  return sent;
+}
+
+Result<void> ShmSender::send_slowly(std::span<const std::byte> message, Deadline deadline,
+                                    std::uint16_t type) noexcept {
+  for (;;) {
+    auto sent = try_send_slowly(message, type);
+    if (sent || sent.error().code != Errc::full) return sent;
+    if (const auto ok = wait_for_room(message.size(), false, deadline); !ok) return ok;
+  }
+}
+
+Result<ShmMessage> ShmReceiver::try_peek_closely() noexcept {
+  const auto found = std::visit([](auto& ring) { return ring.try_peek(); }, state_->ring);
+  if (found) return message_of(*found);
+  if (found.error().code == Errc::empty) return tl::unexpected(nothing_now());
+  return tl::unexpected(found.error());
+}
+
+Result<ShmMessage> ShmReceiver::peek_slowly(Deadline deadline) noexcept {
+  for (;;) {
+    const auto found = std::visit([](auto& ring) { return ring.try_peek(); }, state_->ring);
+    if (found) return message_of(*found);
+    if (found.error().code != Errc::empty) return tl::unexpected(found.error());
+    if (const auto ok = wait_for_record(deadline); !ok) return tl::unexpected(ok.error());
+  }
 }
 
 Error ShmReceiver::nothing_now() noexcept {
@@ -414,6 +490,7 @@ Error ShmReceiver::nothing_now() noexcept {
 
 Result<void> ShmReceiver::wait_for_record(Deadline deadline) noexcept {
   ReceiverState& s = *state_;
+  s.pace(deadline);
   return wait::wait_until(
       s.strategy, *s.data_bell, deadline, [&] { return s.has_record(); }, [&] { s.settle(); },
       [&]() -> Result<void> {

@@ -16,7 +16,7 @@ import tempfile
 COLD = re.compile(
     r"deal\(|full_fence|tell_write|tell_read|refresh_read_pos|zero_range|nothing_now|settle|poison"
     r"|\.cold\b|__stack_chk_fail|_Unwind_Resume|terminate|__clang_call_terminate|__assert_fail"
-    r"|_in_total|_among_many")
+    r"|_in_total|_among_many|_slowly|_closely|clean_ahead|::pace\(")
 FORBIDDEN = re.compile(r"^lock\b|^xchg\b.*[(\[]|^[mls]fence|^syscall|^int\b")
 
 

@@ -433,6 +433,69 @@ TEST(Typed, CarriesValuesInPlaceAndEndsWithClosed) {
   EXPECT_TRUE(child.wait().exited_with(0));
 }
 
+TEST(Typed, ARunIsReadOneByOneOrAsAWholeAndEndsWithItsLast) {
+  const std::string name = test::unique_name("typed");
+  auto tx = Sender<std::uint64_t>::create(name);
+  auto rx = Receiver<std::uint64_t>::open(name);
+  ASSERT_THAT(tx, Succeeds());
+  ASSERT_THAT(rx, Succeeds());
+  std::vector<std::uint64_t> values(32);
+  std::iota(values.begin(), values.end(), 100);
+  for (int turn = 0; turn < 200; ++turn) {  // over many laps, at every offset
+    ASSERT_THAT(tx->send_run(values), Succeeds());
+    ASSERT_THAT(tx->send(7), Succeeds());
+    ASSERT_THAT(tx->try_send_run(std::span(values).first(3)), Succeeds());
+    for (std::uint64_t i = 0; i < 5; ++i) {
+      auto one = rx->peek();
+      ASSERT_THAT(one, Succeeds());
+      EXPECT_EQ(**one, 100 + i);
+    }
+    {
+      auto rest = rx->peek_run();
+      ASSERT_THAT(rest, Succeeds());
+      EXPECT_EQ(rest->values().size(), 27u);
+      EXPECT_EQ(rest->values().front(), 105u);
+    }
+    EXPECT_EQ(**rx->peek(), 7u);
+    EXPECT_EQ(rx->peek_run()->values().size(), 3u);
+    EXPECT_THAT(rx->try_peek(), FailsWith(Errc::empty));
+  }
+  EXPECT_THAT(tx->send_run({}), FailsWith(Errc::invalid_argument));
+  EXPECT_THAT(tx->send_run(std::vector<std::uint64_t>(8193)), FailsWith(Errc::too_large));
+}
+
+TEST(Typed, ForEachGoesOnInARunWherePeekLeftOff) {
+  const std::string name = test::unique_name("typed");
+  auto tx = Sender<std::uint64_t>::create(name);
+  auto rx = Receiver<std::uint64_t>::open(name);
+  ASSERT_THAT(tx, Succeeds());
+  ASSERT_THAT(rx, Succeeds());
+  std::vector<std::uint64_t> values(100);
+  std::iota(values.begin(), values.end(), 0);
+  for (std::size_t at = 0; at < 100; at += 20) {
+    ASSERT_THAT(tx->send_run(std::span(values).subspan(at, 20)), Succeeds());
+  }
+  tx->close();
+  std::uint64_t next = 0;
+  for (; next < 7; ++next) EXPECT_EQ(**rx->peek(), next);
+  const Error end = rx->for_each([&](std::uint64_t value) { EXPECT_EQ(value, next++); });
+  EXPECT_EQ(end.code, Errc::closed);
+  EXPECT_EQ(next, 100u);
+}
+
+TEST(Typed, ARecordThatIsNoWholeNumberOfValuesIsCorrupt) {
+  const std::string name = test::unique_name("typed");
+  auto tx = Sender<std::uint64_t>::create(name);
+  auto rx = Receiver<std::uint64_t>::open(name);
+  ASSERT_THAT(tx, Succeeds());
+  ASSERT_THAT(rx, Succeeds());
+  const std::byte odd[12] = {};
+  ASSERT_THAT(tx->bytes().send(odd), Succeeds());
+  EXPECT_THAT(rx->try_peek(), FailsWith(Errc::corrupt));
+  EXPECT_THAT(rx->try_peek_run(), FailsWith(Errc::corrupt));
+  EXPECT_EQ(rx->for_each([](std::uint64_t) { FAIL(); }).code, Errc::corrupt);
+}
+
 TEST(Typed, RefusesATypeOfAnotherSizeOrName) {
   const std::string name = test::unique_name("typed");
   auto tx = Sender<Tick>::create(name);

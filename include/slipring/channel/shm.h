@@ -18,6 +18,13 @@
 /// The shared-memory channel: a ring in a segment, a doorbell in each direction, and the kernel's
 /// word on who is alive. This layer joins what rank 2 keeps apart. One API for one sender or many,
 /// in either order: ShmOptions::form decides when the ring is made.
+namespace slipring {
+template <typename T>
+class Sender;  // typed.h
+template <typename T>
+class Receiver;  // typed.h
+}  // namespace slipring
+
 namespace slipring::channel {
 
 class ShmSender;
@@ -44,10 +51,11 @@ class ShmClaim {
   void commit() noexcept { commit(payload_.size()); }
   void abort() noexcept;
 
- private:
-  friend class ShmSender;
+  /// For senders.
   ShmClaim(SenderState* state, std::span<std::byte> payload) noexcept
       : state_(state), payload_(payload) {}
+
+ private:
   SenderState* state_;
   std::span<std::byte> payload_;
 };
@@ -70,6 +78,8 @@ class ShmGroup {
  private:
   friend class ShmSender;
   explicit ShmGroup(SenderState* state) noexcept : state_(state) {}
+  [[nodiscard, gnu::noinline]] Result<void> try_send_slowly(std::span<const std::byte> message,
+                                                            std::uint16_t type) noexcept;
   SenderState* state_;
 };
 
@@ -145,6 +155,20 @@ class ShmSender {
   [[nodiscard]] const ShmLink& link() const noexcept;
 
  private:
+  template <typename T>
+  friend class slipring::Sender;
+  // One result, made in place, on the hot path: see ShmReceiver.
+  [[nodiscard]] std::byte* claim_plain(std::size_t size, bool own_line) noexcept;
+  [[nodiscard, gnu::noinline]] Result<ShmClaim> try_claim_slowly(std::size_t size,
+                                                                 bool own_line) noexcept;
+  [[nodiscard, gnu::noinline]] Result<ShmClaim> claim_slowly(std::size_t size, Deadline deadline,
+                                                             bool own_line) noexcept;
+  [[nodiscard]] bool send_plain(std::span<const std::byte> message, std::uint16_t type) noexcept;
+  [[nodiscard, gnu::noinline]] Result<void> try_send_slowly(std::span<const std::byte> message,
+                                                            std::uint16_t type) noexcept;
+  [[nodiscard, gnu::noinline]] Result<void> send_slowly(std::span<const std::byte> message,
+                                                        Deadline deadline,
+                                                        std::uint16_t type) noexcept;
   explicit ShmSender(std::unique_ptr<SenderState> state) noexcept;
   [[nodiscard]] static Result<ShmSender> over(Result<ShmLink> link, const ShmOptions& options);
   std::unique_ptr<SenderState> state_;
@@ -169,13 +193,18 @@ class ShmMessage {
   /// Gives the room back, and that of all older messages (form per_producer: of this sender).
   /// Once; later calls do nothing.
   void release() noexcept;
+  /// Gives back its first `bytes` alone, in private: for a layer above that reads it in pieces. The
+  /// next peek returns all of it again, ShmReceiver::released_of_first() says how far it was read;
+  /// when that is all, release(). Once; later calls do nothing.
+  void release_to(std::size_t bytes) noexcept;
   /// Leaves it unreleased: the next peek returns it again.
   void keep() noexcept { state_ = nullptr; }
 
- private:
-  friend class ShmReceiver;
+  /// For receivers.
   ShmMessage(ReceiverState* state, const ring::Record& record) noexcept
       : state_(state), record_(record) {}
+
+ private:
   ReceiverState* state_;
   ring::Record record_;
 };
@@ -221,6 +250,9 @@ class ShmReceiver {
   /// Gives back `record` and all older ones; form per_producer: of its sender.
   void release(const ring::Record& record) noexcept;
 
+  /// Bytes of the oldest record that ShmMessage::release_to() gave back.
+  [[nodiscard]] std::size_t& released_of_first() noexcept;
+
   /// Tells a sender what became of its direct read, and wakes it. Not for total order.
   void answer_direct(std::uint32_t source, std::uint64_t number, bool was_read) noexcept;
 
@@ -239,16 +271,23 @@ class ShmReceiver {
   [[nodiscard]] const ShmLink& link() const noexcept;
 
  private:
+  template <typename T>
+  friend class slipring::Receiver;
   friend Result<std::size_t> wait_any(std::span<ShmReceiver* const> receivers,
                                       Deadline deadline) noexcept;
   explicit ShmReceiver(std::unique_ptr<ReceiverState> state) noexcept;
   [[nodiscard]] static Result<ShmReceiver> over(Result<ShmLink> link, const ShmOptions& options);
   [[nodiscard, gnu::noinline]] Result<void> wait_for_record(Deadline deadline) noexcept;
   [[nodiscard, gnu::noinline]] Error nothing_now() noexcept;
-  [[nodiscard, gnu::noinline]] Result<ring::Record> look_among_many() noexcept;
+  // The hot path makes one result, in place, and hands none on: copies of it would cost more than
+  // the record. What is not plain goes out of line as a whole.
+  [[nodiscard]] bool peek_plain(ring::Record& out) noexcept;
+  template <typename Message = ShmMessage>
+  [[nodiscard]] Result<Message> message_of(const ring::Record& record) noexcept;
+  [[nodiscard, gnu::noinline]] Result<ShmMessage> try_peek_closely() noexcept;
+  [[nodiscard, gnu::noinline]] Result<ShmMessage> peek_slowly(Deadline deadline) noexcept;
   [[nodiscard, gnu::noinline]] Result<std::size_t> look_among_many(
       std::span<ring::Record> out) noexcept;
-  [[nodiscard]] Result<ring::Record> look() noexcept;
   [[nodiscard]] Result<std::size_t> look(std::span<ring::Record> out) noexcept;
   std::unique_ptr<ReceiverState> state_;
 };

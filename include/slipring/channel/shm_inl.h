@@ -8,6 +8,7 @@
 #include "slipring/channel/counters.h"
 #include "slipring/channel/shm.h"
 #include "slipring/wait/gate.h"
+#include "slipring/wait/pacer.h"
 
 // The hot path of both ends, inline for a sender's lane and a single lane's receiver: lane, light
 // fence, one compare. What may sleep, and the rings that many share, is in shm.cc.
@@ -44,6 +45,10 @@ struct SenderState {
 };
 
 struct ReceiverState {
+  struct Taken {
+    std::uint64_t records = 0, bytes = 0;
+  };
+
   ShmLink link;
   std::variant<ring::LaneConsumer<>, ring::MpscConsumer<>, ring::TotalConsumer<>> ring;
   std::optional<wait::Sleeper<>> data_bell;  // none: closed
@@ -51,6 +56,10 @@ struct ReceiverState {
   std::vector<std::optional<wait::Ringer<>>> space_bells;
   wait::WaitStrategy strategy;
   ReceiverTally tally;
+  wait::Pacer pacer;
+  std::size_t released_of_first = 0;  // ShmMessage::release_to
+  Taken visited{};                    // at the end of the last visit
+  bool ran_empty = false;  // that end came with a batch, and the pacer has not seen it yet
   std::uint32_t empty_polls = 0;
   std::uint64_t deaths = 0;
   std::deque<Departed> departed{};
@@ -66,6 +75,10 @@ struct ReceiverState {
   [[gnu::noinline]] void release_among_many(const ring::Record& record) noexcept;
   [[gnu::noinline]] void ring_for_space_of(std::uint32_t sender) noexcept;
   void open_gate_if_wanted(ring::TotalConsumer<>& total) noexcept;
+  /// What was given back of all lanes, since we attached or since the ring was made.
+  [[nodiscard]] Taken taken() const noexcept;
+  /// The ring ran empty: stays away as long as the pacer finds good.
+  void pace(Deadline deadline) noexcept;
   /// Nothing to read: tell what was held back for a batch.
   void settle() noexcept;
   [[nodiscard]] bool has_record() noexcept;
@@ -100,7 +113,9 @@ inline ShmGroup::ShmGroup(ShmGroup&& other) noexcept
 inline Result<void> ShmGroup::try_send(std::span<const std::byte> message,
                                        std::uint16_t type) noexcept {
   if (state_ == nullptr) return fail(Errc::invalid_argument, 0, "group: over");
-  return state_->lane()->try_send(message, type);
+  if (state_->lane()->send_plain(message, type)) [[likely]]
+    return {};
+  return try_send_slowly(message, type);
 }
 
 inline void ShmGroup::commit() noexcept {
@@ -114,46 +129,53 @@ inline void ShmGroup::abort() noexcept {
   if (state_ != nullptr) std::exchange(state_, nullptr)->lane()->abort_group();
 }
 
-inline Result<ShmClaim> ShmSender::try_claim(std::size_t size, bool own_line) noexcept {
+inline void ShmMessage::release_to(std::size_t bytes) noexcept {
+  if (state_ == nullptr) return;
+  state_->released_of_first = bytes < record_.payload.size() ? bytes : 0;
+  if (state_->released_of_first == 0) return release();
+  state_ = nullptr;
+}
+
+inline std::size_t& ShmReceiver::released_of_first() noexcept { return state_->released_of_first; }
+
+inline std::byte* ShmSender::claim_plain(std::size_t size, bool own_line) noexcept {
   auto* lane = state_->lane();
-  const auto claim =
-      lane != nullptr ? lane->try_claim(size, own_line) : state_->claim_in_total(size, own_line);
-  if (!claim) [[unlikely]]
-    return tl::unexpected(claim.error());
-  return ShmClaim(state_.get(), claim->payload);
+  return lane != nullptr ? lane->claim_plain(size, own_line) : nullptr;
+}
+
+inline Result<ShmClaim> ShmSender::try_claim(std::size_t size, bool own_line) noexcept {
+  if (std::byte* const payload = claim_plain(size, own_line)) [[likely]]
+    return Result<ShmClaim>(tl::in_place, state_.get(), std::span(payload, size));
+  return try_claim_slowly(size, own_line);
 }
 
 inline Result<ShmClaim> ShmSender::claim(std::size_t size, Deadline deadline,
                                          bool own_line) noexcept {
-  // Of many at one gate, another may be faster to the room that we were woken for.
-  for (;;) {
-    auto claim = try_claim(size, own_line);
-    if (claim || claim.error().code != Errc::full) [[likely]]
-      return claim;
-    if (const auto ok = wait_for_room(size, own_line, deadline); !ok) {
-      return tl::unexpected(ok.error());
-    }
-  }
+  if (std::byte* const payload = claim_plain(size, own_line)) [[likely]]
+    return Result<ShmClaim>(tl::in_place, state_.get(), std::span(payload, size));
+  return claim_slowly(size, deadline, own_line);
+}
+
+inline bool ShmSender::send_plain(std::span<const std::byte> message, std::uint16_t type) noexcept {
+  auto* lane = state_->lane();
+  if (lane == nullptr || !lane->send_plain(message, type)) [[unlikely]]
+    return false;
+  state_->data_bell.ring_if_parked();
+  return true;
 }
 
 inline Result<void> ShmSender::try_send(std::span<const std::byte> message,
                                         std::uint16_t type) noexcept {
-  auto* lane = state_->lane();
-  const auto sent =
-      lane != nullptr ? lane->try_send(message, type) : state_->send_in_total(message, type);
-  if (sent) [[likely]]
-    state_->data_bell.ring_if_parked();
-  return sent;
+  if (send_plain(message, type)) [[likely]]
+    return {};
+  return try_send_slowly(message, type);
 }
 
 inline Result<void> ShmSender::send(std::span<const std::byte> message, Deadline deadline,
                                     std::uint16_t type) noexcept {
-  for (;;) {
-    auto sent = try_send(message, type);
-    if (sent || sent.error().code != Errc::full) [[likely]]
-      return sent;
-    if (const auto ok = wait_for_room(message.size(), false, deadline); !ok) return ok;
-  }
+  if (send_plain(message, type)) [[likely]]
+    return {};
+  return send_slowly(message, deadline, type);
 }
 
 inline ShmMessage::ShmMessage(ShmMessage&& other) noexcept
@@ -169,10 +191,14 @@ inline void ShmMessage::release() noexcept {
   }
 }
 
-inline Result<ring::Record> ShmReceiver::look() noexcept {
-  if (auto* lane = state_->lane()) [[likely]]
-    return lane->try_peek();
-  return look_among_many();
+inline bool ShmReceiver::peek_plain(ring::Record& out) noexcept {
+  auto* lane = state_->lane();
+  return lane != nullptr && lane->peek_plain(out);
+}
+
+template <typename Message>
+inline Result<Message> ShmReceiver::message_of(const ring::Record& record) noexcept {
+  return Result<Message>(tl::in_place, state_.get(), record);
 }
 
 inline Result<std::size_t> ShmReceiver::look(std::span<ring::Record> out) noexcept {
@@ -182,32 +208,32 @@ inline Result<std::size_t> ShmReceiver::look(std::span<ring::Record> out) noexce
 }
 
 inline Result<ShmMessage> ShmReceiver::try_peek() noexcept {
-  const auto record = look();
-  if (record) [[likely]]
-    return ShmMessage(state_.get(), *record);
-  if (record.error().code == Errc::empty) return tl::unexpected(nothing_now());
-  return tl::unexpected(record.error());
+  ring::Record record;
+  if (peek_plain(record)) [[likely]]
+    return message_of(record);
+  return try_peek_closely();
 }
 
 inline Result<ShmMessage> ShmReceiver::peek(Deadline deadline) noexcept {
-  auto record = look();
-  while (!record) [[unlikely]] {
-      if (record.error().code != Errc::empty) return tl::unexpected(record.error());
-      if (const auto ok = wait_for_record(deadline); !ok) return tl::unexpected(ok.error());
-      record = look();
-    }
-  return ShmMessage(state_.get(), *record);
+  ring::Record record;
+  if (peek_plain(record)) [[likely]]
+    return message_of(record);
+  return peek_slowly(deadline);
 }
 
 inline Result<std::size_t> ShmReceiver::peek_many(std::span<ring::Record> out,
                                                   Deadline deadline) noexcept {
   if (out.empty()) return fail(Errc::invalid_argument, 0, "peek_many");
+  ReceiverState& s = *state_;
+  if (s.ran_empty) [[unlikely]]
+    s.pace(deadline);  // the last batch emptied the ring
   auto found = look(out);
   while (!found) [[unlikely]] {
       if (found.error().code != Errc::empty) return found;
       if (const auto ok = wait_for_record(deadline); !ok) return tl::unexpected(ok.error());
       found = look(out);
     }
+  s.ran_empty = *found < out.size();
   return found;
 }
 

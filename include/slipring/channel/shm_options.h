@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 
@@ -9,6 +10,7 @@
 #include "slipring/ring/layout.h"
 #include "slipring/segment/segment.h"
 #include "slipring/wait/doorbell.h"
+#include "slipring/wait/pacer.h"
 #include "slipring/wait/wait_strategy.h"
 
 namespace slipring::channel {
@@ -36,6 +38,9 @@ struct ShmOptions {
   Schema schema;              ///< Of the record type; default: bytes.
   wait::BellKind bell = wait::BellKind::futex;  ///< Of a lane, for both directions.
   wait::WaitStrategy wait = wait::WaitStrategy::adaptive();
+  /// Of a receiver that waits: how long at most it stays away from a ring that ran empty, for the
+  /// sake of throughput (wait::Pacer). 0: never.
+  std::chrono::nanoseconds max_slip = wait::Pacer::kDefaultCap;
   /// Blocks for messages by reference, behind the ring in the same segment; nothing: none.
   std::optional<pool::PoolSpec> pool;
 

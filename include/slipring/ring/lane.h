@@ -7,6 +7,7 @@
 
 #include "slipring/base/result.h"
 #include "slipring/ring/layout.h"
+#include "slipring/ring/record_extent.h"
 
 namespace slipring::ring {
 
@@ -98,6 +99,10 @@ class LaneProducer {
   /// Orders: lane.reclaim.
   [[nodiscard]] Result<Claim> try_claim(std::size_t size, bool own_line = false) noexcept;
 
+  /// The fast half of try_claim: the payload's place, or null when there is more to it; try_claim
+  /// then says what. For the layer above, as LaneConsumer::peek_plain.
+  [[nodiscard]] std::byte* claim_plain(std::size_t size, bool own_line) noexcept;
+
   /// Publishes the first `used` bytes of the open claim (never more than claimed; a larger number
   /// counts as all). Inside a group, publication waits for end_group().
   /// Orders: lane.publish.
@@ -123,6 +128,10 @@ class LaneProducer {
   [[nodiscard]] Result<void> try_send(std::span<const std::byte> message,
                                       std::uint16_t type = 0) noexcept;
 
+  /// The fast half of try_send: false, and nothing done, when there is more to it.
+  /// Orders: lane.publish.
+  [[nodiscard]] bool send_plain(std::span<const std::byte> message, std::uint16_t type) noexcept;
+
   /// Loads read_pos anew. True when a claim of `size` bytes would succeed, or fail for another
   /// reason than room.
   /// Orders: lane.reclaim.
@@ -138,32 +147,49 @@ class LaneProducer {
 
   [[nodiscard]] std::uint64_t write_pos() const noexcept { return my_write_; }
   [[nodiscard]] std::uint64_t read_pos_seen() const noexcept { return seen_read_; }
-  [[nodiscard]] std::uint64_t messages() const noexcept { return messages_; }
-  [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
+  [[nodiscard]] std::uint64_t messages() const noexcept {
+    return told_messages_ + untold_ / kOneMessage;
+  }
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return told_bytes_ + untold_ % kOneMessage; }
   [[nodiscard]] std::uint64_t max_payload() const noexcept { return max_payload_; }
   [[nodiscard]] const LaneGeometry& geometry() const noexcept { return geometry_; }
-  [[nodiscard]] bool has_open_claim() const noexcept { return open_.is_open; }
+  [[nodiscard]] bool has_open_claim() const noexcept { return open_.is_open(); }
   [[nodiscard]] bool has_open_group() const noexcept { return group_.is_open; }
 
  private:
   struct Place {  // where a record of a size would lie
     std::uint64_t pos, payload, end;
   };
+  // A store waits for the line of the one before it, and few of them fit the queue: each private
+  // word stored per message keeps the stores of another message out. So what can share a word does.
   struct OpenClaim {
-    std::uint64_t pos = 0, payload = 0, size = 0;
-    bool own_line = false, is_open = false;
+    std::uint64_t payload = 0;
+    std::uint64_t bits = 0;     // size << 2 | own line << 1 | open; 0: none
+    std::uint64_t padding = 0;  // in front of it, at the end of a lap; stored only where there is
+    void set(std::uint64_t at, std::uint64_t size, bool own) noexcept {
+      payload = at;
+      bits = size << 2 | std::uint64_t{own} << 1 | 1;
+    }
+    [[nodiscard]] bool is_open() const noexcept { return bits != 0; }
+    [[nodiscard]] bool own_line() const noexcept { return (bits & 2) != 0; }
+    [[nodiscard]] std::uint64_t size() const noexcept { return bits >> 2; }
   };
   struct OpenGroup {
-    std::uint64_t first_pos = 0, first_header = 0, messages = 0, bytes = 0;
+    std::uint64_t first_pos = 0, first_header = 0, untold = 0;
     bool is_open = false;
   };
+  /// Of untold_: at most 2^30 bytes and 2^27 messages fit a lap.
+  static constexpr std::uint64_t kOneMessage = std::uint64_t{1} << 36;
 
   LaneProducer() noexcept = default;
   [[nodiscard]] Result<void> recover(Predecessor before) noexcept;
   [[nodiscard]] Place place(std::size_t size, bool own_line) const noexcept;
+  [[nodiscard, gnu::noinline]] Result<Claim> claim_slowly(std::size_t size, bool own_line) noexcept;
+  void publish(std::uint64_t pos, std::uint64_t end, const RecordHeader& record) noexcept;
   [[nodiscard]] Result<void> refresh_read_pos() noexcept;
   void make_clean(std::uint64_t end) noexcept;
-  [[gnu::noinline]] void zero_range(std::uint64_t from, std::uint64_t to) noexcept;
+  [[gnu::noinline]] void clean_ahead() noexcept;
+  void zero_range(std::uint64_t from, std::uint64_t to) noexcept;
   [[nodiscard]] SharedWord<std::uint64_t>& header(std::uint64_t pos) const noexcept {
     return word_at<std::uint64_t>(data_, pos & mask_);
   }
@@ -173,13 +199,17 @@ class LaneProducer {
   std::uint64_t capacity_ = 0;
   std::uint64_t max_payload_ = 0;
   std::uint64_t granule_ = 8;
-  std::uint64_t my_write_ = 0;   // the frontier, or the end of an open group
+  std::uint64_t my_write_ = 0;  // the frontier, or the end of an open group
+  /// A record that ends here or before needs neither padding nor a look at read_pos, and no group
+  /// forbids it. Always within the lap of my_write_; 0 when nothing is known.
+  std::uint64_t claim_to_ = 0;
   std::uint64_t seen_read_ = 0;  // stale: read_pos only grows
   std::uint64_t clean_to_ = 0;   // outside the open claim, [my_write_ + 8, clean_to_) is zero
   std::uint64_t told_write_ = 0;
   std::uint64_t tell_every_ = 0;
   std::uint64_t zero_ahead_ = 0;
-  std::uint64_t messages_ = 0, bytes_ = 0, aborts_ = 0, fulls_ = 0;
+  std::uint64_t untold_ = 0;  // messages * kOneMessage + payload bytes, behind told_write_
+  std::uint64_t aborts_ = 0, fulls_ = 0;
   std::uint64_t told_messages_ = 0, told_bytes_ = 0;  // what belongs to told_write_
   OpenClaim open_;
   OpenGroup group_;
@@ -187,6 +217,20 @@ class LaneProducer {
   LaneProducerSide* mine_ = nullptr;
   const LaneConsumerSide* peer_ = nullptr;
   LaneGeometry geometry_;
+};
+
+/// What a consumer needs to know to read a record: private, and small enough to stay in registers.
+struct LaneWindow {
+  std::byte* data = nullptr;
+  std::uint64_t mask = 0;  // capacity - 1
+  std::uint64_t granule = 8;
+  std::uint64_t max_payload = 0;
+  std::uint64_t redeliver_to = 0;  // what ends here or before may be a repeat
+  std::uint64_t last_bits = 0;     // the last plain header, its payload bytes,
+  std::uint64_t last_size = 0;
+  // and how far it was to the next: farther than any lap, until there was one.
+  std::uint64_t last_stride = kMaxPosition;
+  [[nodiscard]] LaneShape shape() const noexcept { return {mask + 1, granule, max_payload}; }
 };
 
 /// The consumer's end of a lane.
@@ -210,6 +254,12 @@ class LaneConsumer {
   ///         corrupt  the producer broke the format (sticky).
   /// Orders: lane.publish.
   [[nodiscard]] Result<Record> try_peek() noexcept;
+
+  /// The fast half of try_peek: true, with `out` filled, when the oldest record is plain data;
+  /// false when there is none, or try_peek has to say what there is. For the layer above, whose own
+  /// result then is the only one on the hot path: one that is handed on costs more than the record.
+  /// Orders: lane.publish.
+  [[nodiscard]] bool peek_plain(Record& out) noexcept;
 
   /// The oldest unreleased records, as many as are committed and fit `out`; at least one.
   /// Errors: as try_peek; of a corrupt run the records before it are returned first.
@@ -243,25 +293,22 @@ class LaneConsumer {
  private:
   LaneConsumer() noexcept = default;
   [[nodiscard]] Result<void> recover(Predecessor before) noexcept;
-  [[nodiscard]] Result<Record> look(std::uint64_t pos, std::uint64_t number) noexcept;
+  [[nodiscard]] bool take_plain(std::uint64_t bits, Record& out) noexcept;
+  [[nodiscard, gnu::noinline]] Result<Record> look_closely(std::uint64_t bits, std::uint64_t pos,
+                                                           std::uint64_t number) noexcept;
   [[nodiscard]] tl::unexpected<Error> poison(const char* why) noexcept;
   [[nodiscard]] SharedWord<std::uint64_t>& header(std::uint64_t pos) const noexcept {
-    return word_at<std::uint64_t>(data_, pos & mask_);
+    return word_at<std::uint64_t>(window_.data, pos & window_.mask);
   }
 
-  std::byte* data_ = nullptr;
-  std::uint64_t mask_ = 0;
-  std::uint64_t capacity_ = 0;
-  std::uint64_t max_payload_ = 0;
-  std::uint64_t granule_ = 8;
+  LaneWindow window_;
   std::uint64_t my_read_ = 0;
   std::uint64_t peeked_to_ = 0;  // end of the furthest record handed out
   std::uint64_t told_read_ = 0;
   std::uint64_t tell_every_ = 0;
   std::uint64_t messages_ = 0, redelivered_ = 0;
   std::uint64_t told_messages_ = 0, told_redelivered_ = 0;  // what belongs to told_read_
-  std::uint64_t redeliver_to_ = 0;    // position behind the last record that may be a repeat,
-  std::uint64_t redeliver_last_ = 0;  // and its number
+  std::uint64_t redeliver_last_ = 0;  // number of the last record that may be a repeat
   bool poisoned_ = false;
   LaneConsumerSide* mine_ = nullptr;
   const LaneProducerSide* peer_ = nullptr;

@@ -119,8 +119,7 @@ Result<void> LaneProducer<Access>::recover(Predecessor before) noexcept {
   const bool before_counts = Access::load_relaxed(mine_->before_pos) == told;
   told_messages_ = Access::load_relaxed(before_counts ? mine_->before_messages : mine_->messages);
   told_bytes_ = Access::load_relaxed(before_counts ? mine_->before_bytes : mine_->bytes);
-  messages_ = told_messages_ + walked->messages;
-  bytes_ = told_bytes_ + walked->bytes;
+  untold_ = walked->messages * kOneMessage + walked->bytes;
   aborts_ = Access::load_relaxed(mine_->aborts);
   fulls_ = Access::load_relaxed(mine_->fulls);
   // A predecessor may have left half a payload or a withheld group behind the frontier; only a
@@ -155,6 +154,7 @@ Result<void> LaneProducer<Access>::refresh_read_pos() noexcept {
   if (read - seen_read_ > frontier - seen_read_) {
     poisoned_ = true;
     seen_read_ = frontier - capacity_;  // no claim finds room again, so all of them end here
+    claim_to_ = 0;
     return fail(Errc::corrupt, 0, "lane: read_pos");
   }
   seen_read_ = read;
@@ -162,54 +162,81 @@ Result<void> LaneProducer<Access>::refresh_read_pos() noexcept {
 }
 
 template <typename Access>
-Result<Claim> LaneProducer<Access>::try_claim(std::size_t size, bool own_line) noexcept {
-  if (size > max_payload_) [[unlikely]]
-    return fail(Errc::too_large, 0, "lane: claim");
-  if (open_.is_open) [[unlikely]]
-    return fail(Errc::in_use, 0, "lane: a claim is open");
+inline std::byte* LaneProducer<Access>::claim_plain(std::size_t size, bool own_line) noexcept {
   own_line = own_line || size >= kOwnLineBytes;
+  const std::uint64_t payload = payload_pos(my_write_, own_line);
+  const std::uint64_t end = align_up(payload + size, granule_);
+  if (size > max_payload_ || end > claim_to_ || open_.is_open()) [[unlikely]]
+    return nullptr;
+  open_.set(payload, size, own_line);
+  return data_ + (payload & mask_);
+}
+
+template <typename Access>
+inline Result<Claim> LaneProducer<Access>::try_claim(std::size_t size, bool own_line) noexcept {
+  std::byte* const payload = claim_plain(size, own_line);
+  if (payload == nullptr) [[unlikely]]
+    return claim_slowly(size, own_line || size >= kOwnLineBytes);
+  return Claim{{payload, size}};
+}
+
+// What the fast path has no room for: a new lap, a look at read_pos, a group, and every refusal.
+template <typename Access>
+Result<Claim> LaneProducer<Access>::claim_slowly(std::size_t size, bool own_line) noexcept {
+  if (size > max_payload_) return fail(Errc::too_large, 0, "lane: claim");
+  if (open_.is_open()) return fail(Errc::in_use, 0, "lane: a claim is open");
   const Place at = place(size, own_line);
   // R3: the zero word behind the record needs room, too.
-  if (at.end + kWordBytes - seen_read_ > capacity_) [[unlikely]] {
+  if (at.end + kWordBytes - seen_read_ > capacity_) {
     if (const auto ok = refresh_read_pos(); !ok) return tl::unexpected(ok.error());
     if (at.end + kWordBytes - seen_read_ > capacity_) {
       ++fulls_;
       return fail(Errc::full, 0, "lane: claim");
     }
   }
+  std::uint64_t plain_to = std::min((my_write_ | mask_) + 1, seen_read_ + capacity_ - kWordBytes);
   // The first record of a group always fits: with padding it may need a little more than half.
-  if (group_.is_open && group_.first_header != 0 && at.end - group_.first_pos > capacity_ / 2)
-      [[unlikely]] {
-    return fail(Errc::full, 0, "lane: group");
+  if (group_.is_open) {
+    const std::uint64_t half = group_.first_pos + capacity_ / 2;
+    if (group_.first_header != 0 && at.end > half) return fail(Errc::full, 0, "lane: group");
+    plain_to = std::min(plain_to, half);
   }
-  open_ = {at.pos, at.payload, size, own_line, true};
+  claim_to_ = plain_to;
+  open_.padding = at.pos - my_write_;
+  open_.set(at.payload, size, own_line);
   return Claim{{data_ + (at.payload & mask_), size}};
 }
 
 template <typename Access>
-void LaneProducer<Access>::commit(std::size_t used, std::uint16_t type, RecordKind kind) noexcept {
+inline void LaneProducer<Access>::commit(std::size_t used, std::uint16_t type,
+                                         RecordKind kind) noexcept {
   // Our own mistake, never a peer's: such a record would poison the lane for its consumer.
   assert(kind != RecordKind::none && kind != RecordKind::padding);
-  if (!open_.is_open) [[unlikely]]
+  if (!open_.is_open()) [[unlikely]]
     return;
-  open_.is_open = false;
-  used = std::min<std::size_t>(used, open_.size);
+  used = std::min<std::size_t>(used, open_.size());
   const std::uint64_t end = align_up(open_.payload + used, granule_);
-  if (used < open_.size) clean_to_ = std::min(clean_to_, end);  // the rest of the span may be dirty
-  make_clean(end);                                              // R3
+  if (used < open_.size()) clean_to_ = std::min(clean_to_, end);  // the rest may be dirty
+  const std::uint8_t flags = open_.own_line() ? RecordHeader::kOwnLine : std::uint8_t{0};
+  open_.bits = 0;
+  publish(my_write_ + open_.padding, end, {static_cast<std::uint32_t>(used), type, kind, flags});
+}
 
-  const std::uint8_t flags = open_.own_line ? RecordHeader::kOwnLine : std::uint8_t{0};
-  std::uint64_t first = RecordHeader{static_cast<std::uint32_t>(used), type, kind, flags}.encode();
-  if (open_.pos != my_write_) [[unlikely]] {
+template <typename Access>
+inline void LaneProducer<Access>::publish(std::uint64_t pos, std::uint64_t end,
+                                          const RecordHeader& record) noexcept {
+  make_clean(end);  // R3
+  std::uint64_t first = record.encode();
+  if (pos != my_write_) [[unlikely]] {
     // Padding and record appear together: of what is published at once, the first word is last.
-    Access::store_relaxed(header(open_.pos), first);
-    const auto gap = static_cast<std::uint32_t>(open_.pos - my_write_);
+    Access::store_relaxed(header(pos), first);
+    const auto gap = static_cast<std::uint32_t>(pos - my_write_);
     first = RecordHeader{gap, 0, RecordKind::padding, 0}.encode();
+    open_.padding = 0;
   }
   const std::uint64_t at = my_write_;
   my_write_ = end;
-  messages_ += 1;
-  bytes_ += used;
+  untold_ += kOneMessage + record.size;
   if (group_.is_open) {
     if (group_.first_header == 0) {
       group_.first_header = first;  // withheld
@@ -222,23 +249,25 @@ void LaneProducer<Access>::commit(std::size_t used, std::uint16_t type, RecordKi
   //   payload, inner headers and the zero behind the record are visible before this word is
   //   non-zero. Killed before it: nothing happened. Killed behind it: the message is there.
   Access::store_release(header(at), first);
-  if (my_write_ - told_write_ >= tell_every_) [[unlikely]]
+  if (end - told_write_ >= tell_every_) [[unlikely]]
     tell_write();
   // Off the critical path: the lines that small records go to next become ours, and clean, before
   // the next one needs them. A large record is better off taking its lines as it is written.
-  if (used <= kSmallBytes && clean_to_ - my_write_ < zero_ahead_ / 2) {
-    const std::uint64_t to = std::min(my_write_ + zero_ahead_, seen_read_ + capacity_);
-    if (to > clean_to_) {
-      zero_range(clean_to_, to);
-      clean_to_ = to;
-    }
-  }
+  if (record.size <= kSmallBytes && clean_to_ - end < zero_ahead_ / 2) clean_ahead();
+}
+
+template <typename Access>
+void LaneProducer<Access>::clean_ahead() noexcept {
+  const std::uint64_t to = std::min(my_write_ + zero_ahead_, seen_read_ + capacity_);
+  if (to <= clean_to_) return;
+  zero_range(clean_to_, to);
+  clean_to_ = to;
 }
 
 template <typename Access>
 void LaneProducer<Access>::abort() noexcept {
-  if (!open_.is_open) return;
-  open_.is_open = false;
+  if (!open_.is_open()) return;
+  open_ = {};
   ++aborts_;
   // The caller may have written into the span: behind the next header word nothing is known.
   clean_to_ = std::min(clean_to_, my_write_ + kWordBytes);
@@ -246,15 +275,16 @@ void LaneProducer<Access>::abort() noexcept {
 
 template <typename Access>
 Result<void> LaneProducer<Access>::begin_group() noexcept {
-  if (open_.is_open || group_.is_open) return fail(Errc::in_use, 0, "lane: begin_group");
-  group_ = {my_write_, 0, messages_, bytes_, true};
+  if (open_.is_open() || group_.is_open) return fail(Errc::in_use, 0, "lane: begin_group");
+  group_ = {my_write_, 0, untold_, true};
+  claim_to_ = 0;  // the next claim finds the group's own limit
   return {};
 }
 
 template <typename Access>
 void LaneProducer<Access>::end_group() noexcept {
   if (!group_.is_open) return;
-  if (open_.is_open) abort();
+  if (open_.is_open()) abort();
   group_.is_open = false;
   if (group_.first_header == 0) return;
   // SYNC lane.publish (release -> acquire in LaneConsumer::look, walk_committed):
@@ -266,18 +296,36 @@ void LaneProducer<Access>::end_group() noexcept {
 template <typename Access>
 void LaneProducer<Access>::abort_group() noexcept {
   if (!group_.is_open) return;
-  if (open_.is_open) abort();
+  if (open_.is_open()) abort();
   group_.is_open = false;
-  aborts_ += messages_ - group_.messages;
-  messages_ = group_.messages;
-  bytes_ = group_.bytes;
+  aborts_ += (untold_ - group_.untold) / kOneMessage;
+  untold_ = group_.untold;
   my_write_ = group_.first_pos;
+  claim_to_ = 0;  // it may lie a lap ahead of where we are again
   clean_to_ = std::min(clean_to_, my_write_ + kWordBytes);
+}
+
+template <typename Access>
+inline bool LaneProducer<Access>::send_plain(std::span<const std::byte> message,
+                                             std::uint16_t type) noexcept {
+  const bool own_line = message.size() >= kOwnLineBytes;
+  const std::uint64_t payload = payload_pos(my_write_, own_line);
+  const std::uint64_t end = align_up(payload + message.size(), granule_);
+  // As claim_plain and commit, without a claim to remember in between.
+  if (message.size() > max_payload_ || end > claim_to_ || open_.is_open()) [[unlikely]]
+    return false;
+  Access::copy_in(data_ + (payload & mask_), message.data(), message.size());
+  const std::uint8_t flags = own_line ? RecordHeader::kOwnLine : std::uint8_t{0};
+  publish(my_write_, end,
+          {static_cast<std::uint32_t>(message.size()), type, RecordKind::data, flags});
+  return true;
 }
 
 template <typename Access>
 Result<void> LaneProducer<Access>::try_send(std::span<const std::byte> message,
                                             std::uint16_t type) noexcept {
+  if (send_plain(message, type)) [[likely]]
+    return {};
   const auto claim = try_claim(message.size());
   if (!claim) return tl::unexpected(claim.error());
   Access::copy_in(claim->payload.data(), message.data(), message.size());
@@ -287,7 +335,7 @@ Result<void> LaneProducer<Access>::try_send(std::span<const std::byte> message,
 
 template <typename Access>
 bool LaneProducer<Access>::has_room(std::size_t size, bool own_line) noexcept {
-  if (size > max_payload_ || open_.is_open) return true;  // the claim will say why not
+  if (size > max_payload_ || open_.is_open()) return true;  // the claim will say why not
   const Place at = place(size, own_line || size >= kOwnLineBytes);
   if (at.end + kWordBytes - seen_read_ <= capacity_) return true;
   if (!refresh_read_pos()) return true;  // the claim will say so
@@ -312,20 +360,21 @@ void LaneProducer<Access>::tell_write() noexcept {
   Access::store_relaxed(mine_->before_messages, told_messages_);
   Access::store_relaxed(mine_->before_bytes, told_bytes_);
   Access::store_release(mine_->before_pos, told_write_);
-  Access::store_release(mine_->messages, messages_);
-  Access::store_release(mine_->bytes, bytes_);
+  told_messages_ = messages();
+  told_bytes_ = bytes();
+  untold_ = 0;
+  Access::store_release(mine_->messages, told_messages_);
+  Access::store_release(mine_->bytes, told_bytes_);
   Access::store_relaxed(mine_->aborts, aborts_);
   Access::store_relaxed(mine_->fulls, fulls_);
   // SYNC lane.tell_write (release -> acquire in LaneConsumer::approx_backlog and inspect):
   //   whoever sees this position finds the commit words below it in place.
   Access::store_release(mine_->write_pos, my_write_);
   told_write_ = my_write_;
-  told_messages_ = messages_;
-  told_bytes_ = bytes_;
 }
 
 template <typename Access>
-void LaneProducer<Access>::make_clean(std::uint64_t end) noexcept {
+inline void LaneProducer<Access>::make_clean(std::uint64_t end) noexcept {
   if (clean_to_ >= end + kWordBytes) [[likely]]
     return;
   Access::store_relaxed(header(end), 0);
@@ -349,11 +398,10 @@ Result<LaneConsumer<Access>> LaneConsumer<Access>::attach(LaneAreas areas, Prede
   if (!geometry) return tl::unexpected(geometry.error());
   LaneConsumer lane;
   lane.geometry_ = *geometry;
-  lane.data_ = areas.producer.data() + kLaneAreaBytes;
-  lane.capacity_ = geometry->capacity;
-  lane.mask_ = geometry->capacity - 1;
-  lane.max_payload_ = geometry->max_payload();
-  lane.granule_ = geometry->granule;
+  lane.window_.data = areas.producer.data() + kLaneAreaBytes;
+  lane.window_.mask = geometry->capacity - 1;
+  lane.window_.max_payload = geometry->max_payload();
+  lane.window_.granule = geometry->granule;
   // Padding, record and next header need half a lap: told later, an empty lane could be full.
   lane.tell_every_ = geometry->capacity >> std::clamp(tuning.tell_read_shift, 2u, 63u);
   lane.mine_ = reinterpret_cast<LaneConsumerSide*>(areas.consumer.data());
@@ -365,20 +413,19 @@ Result<LaneConsumer<Access>> LaneConsumer<Access>::attach(LaneAreas areas, Prede
 template <typename Access>
 Result<void> LaneConsumer<Access>::recover(Predecessor before) noexcept {
   const std::uint64_t read = Access::load_relaxed(mine_->read_pos);
-  if (!is_aligned(read, granule_) || read > kMaxPosition) {
+  if (!is_aligned(read, window_.granule) || read > kMaxPosition) {
     return fail(Errc::corrupt, 0, "lane: read_pos");
   }
-  my_read_ = peeked_to_ = told_read_ = redeliver_to_ = read;
+  my_read_ = peeked_to_ = told_read_ = window_.redeliver_to = read;
   const bool before_counts = Access::load_relaxed(mine_->before_pos) == read;  // R7
   messages_ = told_messages_ =
       Access::load_relaxed(before_counts ? mine_->before_messages : mine_->messages);
   redelivered_ = told_redelivered_ =
       Access::load_relaxed(before_counts ? mine_->before_redelivered : mine_->redelivered);
   if (before != Predecessor::dead) return {};
-  const auto walked =
-      walk_committed<Access>(data_, LaneShape{capacity_, granule_, max_payload_}, read);
+  const auto walked = walk_committed<Access>(window_.data, window_.shape(), read);
   if (!walked) return tl::unexpected(walked.error());
-  redeliver_to_ = walked->frontier;
+  window_.redeliver_to = walked->frontier;
   redeliver_last_ = messages_ + walked->messages;
   return {};
 }
@@ -389,75 +436,136 @@ tl::unexpected<Error> LaneConsumer<Access>::poison(const char* why) noexcept {
   return fail(Errc::corrupt, 0, why);
 }
 
+namespace detail {
+
+/// Fills `out` when `bits`, found at `pos`, are what nearly all headers are: of data, with no flag,
+/// within its lap. False otherwise: nothing there, or for LaneConsumer::look_closely.
+/// A header like the one before it leads to where that one led, by private numbers alone: then the
+/// CPU need not wait for this header to arrive before it asks for the next (docs/lane.md).
+/// Trust: the bits are the peer's; what passes here would also pass extent_of().
+[[nodiscard]] inline bool fill_plain(std::uint64_t bits, std::uint64_t pos, std::uint64_t number,
+                                     LaneWindow& window, Record& out) noexcept {
+  const std::uint64_t lap_end = (pos | window.mask) + 1;
+  if (bits != window.last_bits) [[unlikely]] {
+    constexpr auto kPlain = static_cast<std::uint64_t>(RecordKind::data);  // and no flag
+    const std::uint64_t size = static_cast<std::uint32_t>(bits);
+    if (bits >> 48 != kPlain || size > window.max_payload) return false;
+    window.last_bits = bits;
+    window.last_size = size;
+    window.last_stride = align_up(kWordBytes + size, window.granule);
+  }
+  const std::uint64_t end = pos + window.last_stride;
+  if (end > lap_end) [[unlikely]]
+    return false;
+  out.payload = {window.data + ((pos + kWordBytes) & window.mask), window.last_size};
+  out.end = end;
+  out.number = number;
+  out.source = 0;
+  out.type = static_cast<std::uint16_t>(bits >> 32);
+  out.kind = RecordKind::data;
+  out.redelivered = end <= window.redeliver_to;
+  return true;
+}
+
+}  // namespace detail
+
 template <typename Access>
-Result<Record> LaneConsumer<Access>::look(std::uint64_t pos, std::uint64_t number) noexcept {
-  if (poisoned_) [[unlikely]]
-    return fail(Errc::corrupt, 0, "lane: poisoned");
-  const LaneShape shape{capacity_, granule_, max_payload_};
-  // SYNC lane.publish (acquire <- release in LaneProducer::commit, end_group):
+inline bool LaneConsumer<Access>::take_plain(std::uint64_t bits, Record& out) noexcept {
+  if (!detail::fill_plain(bits, my_read_, messages_ + 1, window_, out) || poisoned_) [[unlikely]]
+    return false;
+  peeked_to_ = std::max(peeked_to_, out.end);
+  return true;
+}
+
+template <typename Access>
+inline bool LaneConsumer<Access>::peek_plain(Record& out) noexcept {
+  // SYNC lane.publish (acquire <- release in LaneProducer::publish, end_group):
   //   a non-zero word says that its record and the zero word behind it are complete.
-  std::uint64_t bits = Access::load_acquire(header(pos));
+  return take_plain(Access::load_acquire(header(my_read_)), out);
+}
+
+template <typename Access>
+Result<Record> LaneConsumer<Access>::look_closely(std::uint64_t bits, std::uint64_t pos,
+                                                  std::uint64_t number) noexcept {
+  const LaneShape shape = window_.shape();
   if (bits == 0) return fail(Errc::empty, 0, "lane: peek");
   RecordHeader header_now = RecordHeader::decode(bits);
   auto extent = extent_of(header_now, pos, shape);
-  if (extent && header_now.kind == RecordKind::padding) [[unlikely]] {
+  if (extent && header_now.kind == RecordKind::padding) {
     pos = extent->end;
-    // Stored before the padding word that we acquired, so it is there.
+    // SYNC lane.publish (acquire <- release in LaneProducer::publish): stored before the padding
+    // word that we acquired, so it is there.
     bits = Access::load_acquire(header(pos));
     header_now = RecordHeader::decode(bits);
     if (header_now.kind == RecordKind::padding) return poison("lane: two paddings in a row");
     extent = extent_of(header_now, pos, shape);
   }
-  if (!extent) [[unlikely]]
-    return poison("lane: record header");
+  if (!extent) return poison("lane: record header");
   Record record;
-  record.payload = {data_ + (extent->payload & mask_), header_now.size};
+  record.payload = {window_.data + (extent->payload & window_.mask), header_now.size};
   record.end = extent->end;
   record.number = number;
   record.type = header_now.type;
   record.kind = header_now.kind;
-  record.redelivered =
-      record.end - my_read_ <= redeliver_to_ - my_read_ && redeliver_to_ > my_read_;
+  record.redelivered = record.end <= window_.redeliver_to;
   return record;
 }
 
 template <typename Access>
-Result<Record> LaneConsumer<Access>::try_peek() noexcept {
-  auto record = look(my_read_, messages_ + 1);
+inline Result<Record> LaneConsumer<Access>::try_peek() noexcept {
+  if (poisoned_) [[unlikely]]
+    return fail(Errc::corrupt, 0, "lane: poisoned");
+  // SYNC lane.publish (acquire <- release in LaneProducer::publish, end_group): as in peek_plain.
+  const std::uint64_t bits = Access::load_acquire(header(my_read_));
+  Record plain;
+  if (take_plain(bits, plain)) [[likely]]
+    return plain;
+  auto record = look_closely(bits, my_read_, messages_ + 1);
   if (record) peeked_to_ = std::max(peeked_to_, record->end);
   return record;
 }
 
 template <typename Access>
-Result<std::size_t> LaneConsumer<Access>::peek_many(std::span<Record> out) noexcept {
-  std::uint64_t pos = my_read_;
+inline Result<std::size_t> LaneConsumer<Access>::peek_many(std::span<Record> out) noexcept {
+  if (poisoned_) [[unlikely]]
+    return fail(Errc::corrupt, 0, "lane: poisoned");
+  LaneWindow window = window_;  // a copy: stores to `out` cannot change it
+  const std::uint64_t first = my_read_;
+  std::uint64_t pos = first, number = messages_ + 1;
   std::size_t found = 0;
-  while (found < out.size()) {
-    const auto record = look(pos, messages_ + 1 + found);
-    if (!record) {
-      if (found == 0) return tl::unexpected(record.error());
-      break;
+  for (; found < out.size(); ++found, ++number) {
+    Record& record = out[found];
+    // SYNC lane.publish (acquire <- release in LaneProducer::publish, end_group): as in peek_plain.
+    const std::uint64_t bits =
+        Access::load_acquire(word_at<std::uint64_t>(window.data, pos & window.mask));
+    if (!detail::fill_plain(bits, pos, number, window, record)) [[unlikely]] {
+      const auto other = look_closely(bits, pos, number);
+      if (!other) {
+        if (found == 0) return tl::unexpected(other.error());
+        break;
+      }
+      record = *other;
     }
     // R1: all that can be outstanding is one lap. A header that leads further is a lie.
-    if (record->end - my_read_ > capacity_) {
+    if (record.end - first > window.mask + 1) [[unlikely]] {
       if (found == 0) return poison("lane: run longer than a lap");
       break;
     }
-    out[found++] = *record;
-    pos = record->end;
+    pos = record.end;
   }
+  window_ = window;
   peeked_to_ = std::max(peeked_to_, pos);
   return found;
 }
 
 template <typename Access>
-bool LaneConsumer<Access>::has_record() const noexcept {
-  // SYNC lane.publish (acquire <- release in LaneProducer::commit): decides not to park.
+inline bool LaneConsumer<Access>::has_record() const noexcept {
+  // SYNC lane.publish (acquire <- release in LaneProducer::publish): decides not to park.
   return poisoned_ || Access::load_acquire(header(my_read_)) != 0;
 }
 
 template <typename Access>
-bool LaneConsumer<Access>::release(const Record& record) noexcept {
+inline bool LaneConsumer<Access>::release(const Record& record) noexcept {
   // Released before, or not ours: nothing to give back.
   if (record.end - my_read_ > peeked_to_ - my_read_) [[unlikely]]
     return false;
@@ -465,7 +573,8 @@ bool LaneConsumer<Access>::release(const Record& record) noexcept {
     redelivered_ += std::min(record.number, redeliver_last_) - messages_;
   my_read_ = record.end;
   messages_ = record.number;
-  if (my_read_ - told_read_ >= tell_every_) return tell_read();
+  if (my_read_ - told_read_ >= tell_every_) [[unlikely]]
+    return tell_read();
   return false;
 }
 
@@ -495,7 +604,7 @@ template <typename Access>
 std::uint64_t LaneConsumer<Access>::approx_backlog() const noexcept {
   // SYNC lane.tell_write (acquire <- release in LaneProducer::tell_write): told lazily, hence low.
   const std::uint64_t write = Access::load_acquire(peer_->write_pos);
-  return write - my_read_ <= capacity_ ? write - my_read_ : 0;
+  return write - my_read_ <= window_.mask + 1 ? write - my_read_ : 0;
 }
 
 }  // namespace slipring::ring

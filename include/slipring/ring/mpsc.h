@@ -127,6 +127,9 @@ class MpscConsumer {
   /// Bytes told as committed and not yet released, of all lanes: low by what is not told yet.
   [[nodiscard]] std::uint64_t approx_backlog() const noexcept;
   [[nodiscard]] std::uint64_t messages() const noexcept;
+  /// Records and bytes of ring given back through this consumer, of all lanes together.
+  [[nodiscard]] std::uint64_t released_records() const noexcept { return released_records_; }
+  [[nodiscard]] std::uint64_t released_bytes() const noexcept { return released_bytes_; }
   [[nodiscard]] std::uint32_t poisoned_lanes() const noexcept { return poisoned_; }
   [[nodiscard]] const MpscGeometry& geometry() const noexcept { return geometry_; }
 
@@ -155,6 +158,7 @@ class MpscConsumer {
   std::vector<LaneConsumer<Access>*> slots_;
   std::size_t current_ = 0;  // the member being visited
   std::uint64_t visit_left_ = kVisitBytes;
+  std::uint64_t released_records_ = 0, released_bytes_ = 0;
   std::uint64_t seen_epoch_ = 0;
   std::uint32_t sweep_ = 0;
   std::uint32_t poisoned_ = 0;

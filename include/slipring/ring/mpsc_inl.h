@@ -173,10 +173,13 @@ template <typename Access>
 bool MpscConsumer<Access>::release(const Record& record) noexcept {
   if (record.source >= slots_.size() || slots_[record.source] == nullptr) return false;
   LaneConsumer<Access>& lane = *slots_[record.source];
-  const std::uint64_t from = lane.read_pos();
+  const std::uint64_t from = lane.read_pos(), number = lane.messages();
   const bool told = lane.release(record);
   // What was given back, not what was asked for: a second release shortens nobody's visit.
-  visit_left_ -= std::min(visit_left_, lane.read_pos() - from);
+  const std::uint64_t bytes = lane.read_pos() - from;
+  visit_left_ -= std::min(visit_left_, bytes);
+  released_bytes_ += bytes;
+  released_records_ += lane.messages() - number;
   return told;
 }
 

@@ -65,7 +65,7 @@ template <typename Access, typename Visit>
   bool behind_padding = false;
   while (walked.frontier - from <= shape.capacity - kWordBytes) {
     const std::uint64_t offset = walked.frontier & (shape.capacity - 1);
-    // SYNC lane.publish (acquire <- release in LaneProducer::commit):
+    // SYNC lane.publish (acquire <- release in LaneProducer::publish):
     //   the headers of a group behind its first one are visible with it.
     const std::uint64_t bits = Access::load_acquire(word_at<std::uint64_t>(data, offset));
     if (bits == 0 && !behind_padding) return walked;
