@@ -63,6 +63,7 @@ struct Traits {
   std::string what;     ///< For the tables: "Boost.Lockfree spsc_queue".
   Placement placement = Placement::processes;
   std::vector<std::size_t> sizes;              ///< That it was built for; none: any.
+  std::size_t min_size = 8;
   std::size_t max_size = std::size_t{1} << 20;
   std::uint32_t max_producers = 1;
   bool groups = false;    ///< Has a call for many messages at once.
@@ -125,11 +126,10 @@ struct Field {
 void add_lanes(Field& field);
 void add_messages(Field& field);
 void add_kernel(Field& field);
-void add_queues_of_kernel(Field& field);
 void add_boost(Field& field);
 void add_boost_interprocess(Field& field);
-void add_moodycamel(Field& field);
-void add_moodycamel_many(Field& field);
+void add_readerwriterqueue(Field& field);
+void add_concurrentqueue(Field& field);
 void add_atomic_queue(Field& field);
 void add_dpdk(Field& field);
 void add_zeromq(Field& field);

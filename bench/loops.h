@@ -114,15 +114,14 @@ class SessionOf final : public Session {
     const std::uint64_t total = warm_up + flow.count * producers;
     return with_size<Form>(size_, [&](auto size) {
       Checker check(size);
-      const auto see = [&](const std::byte* at, std::size_t n) { check(at, n); };
       const auto until = [&](std::uint64_t seen) {
-        if constexpr (requires { rx->take_many(see, std::size_t{1}, wait); }) {
+        if constexpr (requires { rx->take_many(check, std::size_t{1}, wait); }) {
           while (flow.group > 1 && check.seen() < seen) {
-            if (rx->take_many(see, flow.group, wait) == 0) return false;
+            if (rx->take_many(check, flow.group, wait) == 0) return false;
           }
         }
         while (check.seen() < seen) {
-          if (!rx->take(see, wait)) return false;
+          if (!rx->take(check, wait)) return false;
         }
         return true;
       };
@@ -146,7 +145,6 @@ class SessionOf final : public Session {
     const Backoff wait(flow.pause);
     return with_size<Form>(size_, [&](auto size) {
       Checker check(size);
-      const auto see = [&](const std::byte* at, std::size_t n) { check(at, n); };
       const std::uint64_t total = flow.warm_up + 2 * flow.count;
       std::uint64_t sent_at[kMaxDepth] = {};
       std::uint64_t sent = 0;
@@ -163,7 +161,7 @@ class SessionOf final : public Session {
         const bool timed = i >= flow.warm_up + flow.count;
         if (i == flow.warm_up) report.from_ns = monotonic_ns();
         if (i == flow.warm_up + flow.count) report.to_ns = monotonic_ns();
-        if (!rx->take(see, wait)) return lost(report);
+        if (!rx->take(check, wait)) return lost(report);
         if (timed && i >= flow.warm_up + flow.count + flow.depth) {
           board.latency.record(ticks() - sent_at[i % kMaxDepth]);
         }
@@ -184,14 +182,9 @@ class SessionOf final : public Session {
     const Backoff wait(flow.pause);
     return with_size<Form>(size_, [&](auto size) {
       Checker check(size);
-      std::uint64_t base = 0;
-      const auto see = [&](const std::byte* at, std::size_t n) {
-        check(at, n);
-        std::memcpy(&base, at, 8);
-      };
       for (std::uint64_t i = 0; i < flow.warm_up + 2 * flow.count; ++i) {
-        if (!rx->take(see, wait)) return lost(report);
-        if (!tx->put(size, base, wait)) return lost(report);  // the reply depends on the payload
+        if (!rx->take(check, wait)) return lost(report);
+        if (!tx->put(size, check.last(), wait)) return lost(report);  // the reply depends on the payload
       }
       return check.all_well() || report.fail("a message was lost, torn or out of order");
     });
@@ -226,11 +219,10 @@ class SessionOf final : public Session {
     const double interval = flow.interval_ns / ns_per_tick();
     return with_size<Form>(size_, [&](auto size) {
       Checker check(size);
-      const auto see = [&](const std::byte* at, std::size_t n) { check(at, n); };
       std::uint64_t start = 0;
       for (std::uint64_t i = 0; i < flow.warm_up + flow.count; ++i) {
         if (i == flow.warm_up) report.from_ns = monotonic_ns();
-        if (!rx->take(see, wait)) return lost(report);
+        if (!rx->take(check, wait)) return lost(report);
         const std::uint64_t now = ticks();
         if (start == 0) start = board.start_ticks.load(std::memory_order_acquire);
         const auto due = start + static_cast<std::uint64_t>(static_cast<double>(i) * interval);

@@ -136,6 +136,9 @@ void run(const Plan& plan, Results& results, bool lines) {
 void print_field(const Field& field) {
   for (const auto& who : field.contenders) {
     const Traits& traits = who->traits();
+    const bool is_out = std::any_of(field.left_out.begin(), field.left_out.end(),
+                                    [&](const LeftOut& out) { return out.name == traits.name; });
+    if (is_out) continue;
     std::printf("%-28s %s%s\n", traits.name.c_str(), traits.what.c_str(),
                 traits.placement == Placement::threads ? " (between threads)" : "");
   }

@@ -2,6 +2,7 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <map>
 
 namespace slipring::bench {
 namespace {
@@ -11,7 +12,7 @@ constexpr std::size_t kKiB = 1024, kMiB = kKiB * kKiB;
 /// Writes cells, and knows who is wanted.
 class Planner {
  public:
-  Planner(Plan& plan, const Field& field, const Options& options, const Environment& where)
+  Planner(Plan& plan, Field& field, const Options& options, const Environment& where)
       : plan_(plan), field_(field), options_(options), where_(where) {}
 
   [[nodiscard]] Cell cell(Scenario scenario, const Contender* who, std::size_t size) const {
@@ -24,8 +25,20 @@ class Planner {
     return made;
   }
   void add(Cell cell) {
-    if (plan_.terms.cpus.is_one() && cell.who != nullptr && !cell.who->traits().parks) return;
+    if (cell.who != nullptr && !can_run(*cell.who)) return;
     plan_.cells.push_back(std::move(cell));
+  }
+  /// Asked when somebody is wanted, and not before: it may start a daemon. Whoever cannot is told
+  /// of once, and left out.
+  bool can_run(const Contender& who) {
+    const auto [known, is_new] = able_.emplace(&who, true);
+    if (!is_new) return known->second;
+    std::string why = who.unable();
+    if (why.empty() && plan_.terms.cpus.is_one() && !who.traits().parks) {
+      why = "it polls, and with one CPU nobody else could run meanwhile";
+    }
+    if (!why.empty()) field_.left_out.push_back({who.traits().name, why});
+    return known->second = why.empty();
   }
   /// With a pause between failing looks, and without: the better one counts.
   void add_both(Cell cell) {
@@ -91,9 +104,10 @@ class Planner {
 
  private:
   Plan& plan_;
-  const Field& field_;
+  Field& field_;
   const Options& options_;
   const Environment& where_;
+  std::map<const Contender*, bool> able_;
 };
 
 /// The rivals that may be the best at one producer and small messages.
@@ -193,18 +207,6 @@ void plan_own(Planner& p, const Options& options, const std::vector<const Conten
   }
 }
 
-/// Whoever cannot run here is told of, and left out.
-void leave_out(Field& field, bool one_cpu) {
-  std::erase_if(field.contenders, [&](const auto& who) {
-    std::string why = who->unable();
-    if (why.empty() && one_cpu && !who->traits().parks) {
-      why = "it polls, and with one CPU nobody else could run meanwhile";
-    }
-    if (!why.empty()) field.left_out.push_back({who->traits().name, why});
-    return !why.empty();
-  });
-}
-
 tl::expected<std::vector<const Contender*>, Refused> pick_rivals(const Options& options,
                                                                  const Field& field) {
   std::vector<const Contender*> picked;
@@ -220,8 +222,10 @@ tl::expected<std::vector<const Contender*>, Refused> pick_rivals(const Options& 
         picked.push_back(who.get());
       }
     }
-    // One that is left out was told of with its reason.
-    for (const auto& out : field.left_out) known = known || out.name.starts_with(wanted);
+    // One that is not built in is told of with its reason; by default, with nothing.
+    for (const auto& out : field.left_out) {
+      known = known || out.name.find(wanted) != std::string::npos;
+    }
     if (known) continue;
     std::string names;
     for (const auto& who : field.contenders) {
@@ -237,7 +241,7 @@ tl::expected<std::vector<const Contender*>, Refused> pick_rivals(const Options& 
   return picked;
 }
 
-tl::expected<Cpus, Refused> pick_cpus(const Options& options, Environment& where) {
+tl::expected<Cpus, Refused> pick_cpus(const Options& options) {
   const std::vector<int> usable = usable_cpus();
   const auto may_use = [&](int cpu) {
     return std::find(usable.begin(), usable.end(), cpu) != usable.end();
@@ -257,7 +261,6 @@ tl::expected<Cpus, Refused> pick_cpus(const Options& options, Environment& where
   }
   if (usable.empty()) return Cpus{0, 0};
   return Cpus{usable[0], usable.size() > 1 ? usable[1] : usable[0]};
-  (void)where;
 }
 
 }  // namespace
@@ -273,11 +276,9 @@ double Plan::expected_seconds() const {
 tl::expected<Plan, Refused> make_plan(const Options& options, Field& field,
                                       const Environment& where) {
   Plan plan;
-  Environment seen = where;
-  const auto cpus = pick_cpus(options, seen);
+  const auto cpus = pick_cpus(options);
   if (!cpus) return tl::unexpected(cpus.error());
   plan.terms.cpus = *cpus;
-  leave_out(field, cpus->is_one());
   const auto rivals = pick_rivals(options, field);
   if (!rivals) return tl::unexpected(rivals.error());
   Planner planner(plan, field, options, where);
@@ -286,6 +287,7 @@ tl::expected<Plan, Refused> make_plan(const Options& options, Field& field,
     while (bytes < 2 * where.last_level_bytes && bytes < 512 * kMiB) bytes *= 2;
     return bytes;
   }();
+  if (options.list) planner.each([&](const Contender& who) { (void)planner.can_run(who); });
   switch (options.kind) {
     case Options::Kind::quick:
       plan.name = "quick";

@@ -93,14 +93,26 @@ class Checker {
     wrong_ |= (base ^ next) & ((std::uint64_t{1} << kStreamShift) - 1);
     ++next;
     wrong_ |= sum_of(at, size_) ^ expected_sum(size_, base);
+    last_ = base;
     ++seen_;
   }
+  /// A message that came in parts, out of memory that its sender filled once: its first word is
+  /// `base`, the others are those of message 0. `sum` is that of all its words.
+  void summed(std::size_t size, std::uint64_t base, std::uint64_t sum) noexcept {
+    wrong_ |= (size ^ size_) | (base ^ next_[0]);
+    ++next_[0];
+    wrong_ |= sum ^ (expected_sum(size_, 0) + base);
+    ++seen_;
+  }
+  /// The first word of the last message.
+  [[nodiscard]] std::uint64_t last() const noexcept { return last_; }
   [[nodiscard]] std::uint64_t seen() const noexcept { return seen_; }
   [[nodiscard]] bool all_well() const noexcept { return wrong_ == 0; }
 
  private:
   Size size_;
   std::uint64_t next_[kMaxStreams] = {};
+  std::uint64_t last_ = 0;
   std::uint64_t seen_ = 0;
   std::uint64_t wrong_ = 0;
 };

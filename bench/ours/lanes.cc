@@ -148,7 +148,7 @@ class BytesReceiver {
   explicit BytesReceiver(ShmReceiver rx) : rx_(std::move(rx)) {}
 
   template <typename See, typename Wait>
-  bool take(const See& see, const Wait&) {
+  bool take(See& see, const Wait&) {
     auto message = rx_.peek();
     if (!message) [[unlikely]]
       return false;
@@ -156,7 +156,7 @@ class BytesReceiver {
     return true;
   }
   template <typename See, typename Wait>
-  std::size_t take_many(const See& see, std::size_t max, const Wait&) {
+  std::size_t take_many(See& see, std::size_t max, const Wait&) {
     ring::Record records[64];
     const auto found = rx_.peek_many({records, std::min<std::size_t>(max, 64)});
     if (!found) [[unlikely]]
@@ -223,7 +223,7 @@ class TypedForm {
    public:
     explicit Rx(Receiver<T> rx) : rx_(std::move(rx)) {}
     template <typename See, typename Wait>
-    bool take(const See& see, const Wait&) {
+    bool take(See& see, const Wait&) {
       auto message = rx_.peek();
       if (!message) [[unlikely]]
         return false;

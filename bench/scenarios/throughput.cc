@@ -8,12 +8,14 @@
 namespace slipring::bench {
 namespace {
 
+constexpr std::size_t kLook = std::size_t{32} << 20;  // bytes: enough for a guess
+
 Try<Figures> run_once(const Cell& cell, const Terms& terms, std::uint64_t count) {
   auto session = cell.who->open(cell.shape);
   if (!session) return because(session.error());
   Flow flow = cell.flow;
   flow.count = count;
-  flow.warm_up = count / 10;
+  flow.warm_up = std::max<std::uint64_t>(1, count / 10);
   const std::uint32_t producers = cell.shape.producers;
   const int producer_cpu = cell.one_cpu ? terms.cpus.second : terms.cpus.first;
   std::vector<Side> sides;
@@ -63,7 +65,8 @@ Try<Figures> measure_throughput(Cell& cell, const Terms& terms) {
   const std::uint64_t lap = std::max<std::uint64_t>(1, cell.shape.ring_bytes / cell.shape.size);
   if (cell.pace == 0) {
     // Nobody knows yet how fast it is: a look, long enough to be past the start.
-    const std::uint64_t look = std::clamp<std::uint64_t>(4 * lap, 200, 20'000);
+    const std::uint64_t look = std::min<std::uint64_t>(
+        std::clamp<std::uint64_t>(4 * lap, 200, 20'000), std::max<std::size_t>(2, kLook / cell.shape.size));
     const auto found = run_once(cell, terms, look);
     if (!found) return found;
     cell.pace = found->get("mps") * 1e6;
@@ -72,7 +75,7 @@ Try<Figures> measure_throughput(Cell& cell, const Terms& terms) {
   auto count = static_cast<std::uint64_t>(cell.pace * terms.seconds / producers);
   // So many laps only of what is a ring in shared memory: the others are slow, and have none.
   if (cell.who->traits().has_ring) count = std::max(count, terms.laps * lap / cell.shape.producers);
-  count = std::max<std::uint64_t>(count, 100);
+  count = std::max<std::uint64_t>(count, cell.shape.size < kLook ? 100 : 4);
   const auto found = run_once(cell, terms, count);
   if (found) cell.pace = found->get("mps") * 1e6;
   return found;
