@@ -6,6 +6,7 @@
 
 #include "harness/clock.h"
 #include "harness/json.h"
+#include "scenarios/lines.h"
 
 namespace slipring::bench {
 namespace {
@@ -212,6 +213,14 @@ std::string json_of(const Results& results) {
     for (const auto& [name, value] : row.figures.all()) json.put(name, value);
     json.close('}');
   }
+  json.close(']').new_line().key("lines").open('[');
+  if (results.plan != "own") {
+    for (const LineCount& counted : count_lines()) {
+      json.new_line().open('{').put("form", counted.form).put("bytes", std::uint64_t{counted.bytes});
+      json.put("visit", counted.visit).put("upgrades", counted.upgrades);
+      json.put("reads", counted.reads).close('}');
+    }
+  }
   json.close(']').new_line().key("targets").open('[');
   for (const Target& target : judge(results)) {
     json.new_line().open('{').put("id", target.id).put("name", target.name);
@@ -259,11 +268,11 @@ std::string table_of(const Results& results) {
     const auto [figure, ratio] = main_figures(cell);
     const Quartiles q = results.summary(i, figure, of_class);
     if (q.count == 0) {
-      std::string why = "never measured";
+      std::string why = "dropped: the CPUs changed place in every round";
       for (const Row& row : results.rows) {
-        if (row.cell == i && !row.why.empty()) why = row.why;
+        if (row.cell == i && !row.why.empty()) why = "void: " + row.why;
       }
-      text += format("  %-30s void: ", name.c_str()) + why + "\n";
+      text += format("  %-30s ", name.c_str()) + why + "\n";
       continue;
     }
     switch (cell.scenario) {

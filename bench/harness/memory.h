@@ -25,6 +25,19 @@ class Arena {
   std::shared_ptr<segment::Segment> segment_;
 };
 
+/// Where the side that must be there first says that it is.
+class Announcement {
+ public:
+  static Try<Announcement> make();
+  void say() noexcept;
+  /// False after 5 s.
+  [[nodiscard]] bool wait() const noexcept;
+
+ private:
+  explicit Announcement(Arena arena) : arena_(std::move(arena)) {}
+  Arena arena_;
+};
+
 [[nodiscard]] std::string text_of(const Error& error);
 
 }  // namespace slipring::bench

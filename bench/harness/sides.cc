@@ -62,7 +62,8 @@ Try<Child> start(const std::function<bool()>& body) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != parent) ::_exit(1);  // it died in between
     ::signal(SIGPIPE, SIG_IGN);
-    ::_exit(body() ? 0 : 1);
+    if (!body()) ::_exit(1);
+    ::exit(0);  // some rivals say goodbye to their daemon then
   }
   Child child{pid, UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)))};
   if (child.fd) return child;

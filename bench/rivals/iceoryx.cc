@@ -11,6 +11,7 @@
 
 #include <cstring>
 #include <fstream>
+#include <iceoryx_hoofs/log/logmanager.hpp>
 #include <iceoryx_posh/popo/untyped_publisher.hpp>
 #include <iceoryx_posh/popo/untyped_subscriber.hpp>
 #include <iceoryx_posh/runtime/posh_runtime.hpp>
@@ -163,6 +164,7 @@ class Form {
   /// Each side is a process of its own, which says so once.
   static void join() {
     static const bool joined = [] {
+      iox::log::LogManager::GetLogManager().SetDefaultLogLevel(iox::log::LogLevel::kError);
       const std::string name = "slipring-bench-" + std::to_string(::getpid());
       iox::runtime::PoshRuntime::initRuntime(
           iox::RuntimeName_t(iox::cxx::TruncateToCapacity, name.c_str()));

@@ -6,6 +6,7 @@
 
 #include <memory>
 
+#include "harness/memory.h"
 #include "loops.h"
 
 namespace slipring::bench {
@@ -16,10 +17,15 @@ class Form {
   /// Made in the side that uses it: its threads do not survive a fork.
   struct End {
     nng_socket socket = NNG_SOCKET_INITIALIZER;
-    End() = default;
+    // Closing drops what is still under way: whoever sends stays until the other has all.
+    std::function<void()> before_close;
+    explicit End(std::function<void()> last) : before_close(std::move(last)) {}
     End(const End&) = delete;
     End& operator=(const End&) = delete;
-    ~End() { ::nng_close(socket); }
+    ~End() {
+      before_close();
+      ::nng_close(socket);
+    }
   };
   struct Sender {
     std::unique_ptr<End> end;
@@ -45,27 +51,37 @@ class Form {
 
   static Try<Form> make(const Shape&) {
     static int counter = 0;
+    auto is_there = Announcement::make(), has_all = Announcement::make();
+    if (!is_there || !has_all) return because("no memory for an announcement");
     return Form("abstract://slipring-bench-" + std::to_string(::getpid()) + "-" +
-                std::to_string(++counter));
+                    std::to_string(++counter),
+                std::move(*is_there), std::move(*has_all));
   }
   Try<Sender> sender(std::uint32_t) {
-    auto end = std::make_unique<End>();
+    if (!is_there_.wait()) return because("the other side did not come");
+    auto end = std::make_unique<End>([all = has_all_] { (void)all.wait(); });
     int failed = ::nng_pair0_open(&end->socket);
-    if (failed == 0) failed = ::nng_dial(end->socket, address_.c_str(), nullptr, NNG_FLAG_NONBLOCK);
+    if (failed == 0) failed = ::nng_dial(end->socket, address_.c_str(), nullptr, 0);
     if (failed != 0) return because(::nng_strerror(failed));
     return Sender{std::move(end)};
   }
   Try<Receiver> receiver() {
-    auto end = std::make_unique<End>();
+    auto end = std::make_unique<End>([all = has_all_]() mutable { all.say(); });
     int failed = ::nng_pair0_open(&end->socket);
     if (failed == 0) failed = ::nng_listen(end->socket, address_.c_str(), nullptr, 0);
     if (failed != 0) return because(::nng_strerror(failed));
+    is_there_.say();
     return Receiver{std::move(end)};
   }
 
  private:
-  explicit Form(std::string address) : address_(std::move(address)) {}
+  Form(std::string address, Announcement is_there, Announcement has_all)
+      : address_(std::move(address)),
+        is_there_(std::move(is_there)),
+        has_all_(std::move(has_all)) {}
   std::string address_;
+  Announcement is_there_;  // a connection that comes too early is tried again after 100 ms
+  Announcement has_all_;
 };
 
 }  // namespace

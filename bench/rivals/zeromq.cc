@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "harness/memory.h"
 #include "loops.h"
 
 namespace slipring::bench {
@@ -50,11 +51,15 @@ class Form {
 
   static Try<Form> make(const Shape&) {
     static int counter = 0;
+    auto is_there = Announcement::make();
+    if (!is_there) return because(is_there.error());
     // In the abstract namespace: nothing is left in a directory.
     return Form("ipc://@slipring-bench-" + std::to_string(::getpid()) + "-" +
-                std::to_string(++counter));
+                    std::to_string(++counter),
+                std::move(*is_there));
   }
   Try<Sender> sender(std::uint32_t) {
+    if (!is_there_.wait()) return because("the other side did not come");
     auto end = std::make_unique<End>();
     if (::zmq_connect(end->socket, address_.c_str()) != 0) return because(::zmq_strerror(errno));
     return Sender{std::move(end)};
@@ -62,12 +67,15 @@ class Form {
   Try<Receiver> receiver() {
     auto end = std::make_unique<End>();
     if (::zmq_bind(end->socket, address_.c_str()) != 0) return because(::zmq_strerror(errno));
+    is_there_.say();
     return Receiver{std::move(end)};
   }
 
  private:
-  explicit Form(std::string address) : address_(std::move(address)) {}
+  Form(std::string address, Announcement is_there)
+      : address_(std::move(address)), is_there_(std::move(is_there)) {}
   std::string address_;
+  Announcement is_there_;  // a connection that comes too early is tried again after 100 ms
 };
 
 }  // namespace
