@@ -31,8 +31,8 @@ struct Cell {
   const Contender* who = nullptr;
   Shape shape;
   Flow flow;
-  double rate = 0;       ///< Open loop: messages/s; below 0: that share of saturation.
-  bool one_cpu = false;  ///< Both sides on the same CPU.
+  double rate = 0;         ///< Open loop: messages/s; below 0: that share of saturation.
+  bool one_cpu = false;    ///< Both sides on the same CPU.
   std::uint32_t idle = 0;  ///< Idle producers beside the busy one.
 
   /// Messages/s as of the last time; decides how many make a measurement long enough.

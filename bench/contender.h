@@ -17,7 +17,7 @@ namespace slipring::bench {
 
 /// What a session is made for.
 struct Shape {
-  std::size_t size = 64;                         ///< Payload bytes of each message.
+  std::size_t size = 64;                            ///< Payload bytes of each message.
   std::size_t ring_bytes = std::size_t{256} << 10;  ///< Storage of one direction, for everybody.
   std::uint32_t producers = 1;
   bool there_and_back = false;
@@ -26,15 +26,16 @@ struct Shape {
 
 /// How the sides of a session run.
 struct Flow {
-  std::uint64_t warm_up = 0;   ///< Messages before the clock starts.
-  std::uint64_t count = 0;     ///< Messages, or round trips, that are timed.
-  std::uint32_t group = 1;     ///< Messages that are sent and taken together.
-  std::uint32_t stream = 0;    ///< Which producer this is.
-  std::uint32_t depth = 1;     ///< Messages under way in a round trip.
-  bool pause = false;          ///< Between two failing looks, if the contender looks itself.
-  double interval_ns = 0;      ///< Open loop: between two messages.
-  double gap_ns = 0;           ///< Round trip: idle time before each, for both to fall asleep in.
-  bool naps = false;           ///< Open loop: the sender sleeps between messages.
+  std::uint64_t warm_up = 0;  ///< Messages before the clock starts.
+  std::uint64_t count = 0;    ///< Messages, or round trips, that are timed.
+  std::uint32_t group = 1;    ///< Messages that are sent and taken together.
+  std::uint32_t stream = 0;   ///< Which producer this is.
+  std::uint32_t depth = 1;    ///< Messages under way in a round trip.
+  bool pause = false;         ///< Between two failing looks, if the contender looks itself.
+  double interval_ns = 0;     ///< Open loop: between two messages.
+  double gap_ns = 0;          ///< Round trip: idle time before each, for both to fall asleep in.
+  bool naps = false;          ///< Open loop: the sender sleeps between messages.
+  double patience_ns = 0;     ///< Saturated, one producer: ends early after so long; 0: never.
 };
 
 using Begin = std::function<void()>;
@@ -44,8 +45,8 @@ using Begin = std::function<void()>;
 class Session {
  public:
   virtual ~Session() = default;
-  virtual bool pump(const Flow& flow, SideReport& report, const Begin& begin) = 0;
-  virtual bool drain(const Flow& flow, std::uint32_t producers, SideReport& report,
+  virtual bool pump(const Flow& flow, SideReport& report, Board& board, const Begin& begin) = 0;
+  virtual bool drain(const Flow& flow, std::uint32_t producers, SideReport& report, Board& board,
                      const Begin& begin) = 0;
   /// `count` round trips by the clock, and as many that each go into `latency`.
   virtual bool ping(const Flow& flow, SideReport& report, Board& board, const Begin& begin) = 0;
@@ -58,18 +59,18 @@ class Session {
 
 /// What a contender is, and what can be asked of it.
 struct Traits {
-  std::string name;     ///< "boost.spsc_queue"
-  std::string family;   ///< What --vs selects by: "boost".
-  std::string what;     ///< For the tables: "Boost.Lockfree spsc_queue".
+  std::string name;    ///< "boost.spsc_queue"
+  std::string family;  ///< What --vs selects by: "boost".
+  std::string what;    ///< For the tables: "Boost.Lockfree spsc_queue".
   Placement placement = Placement::processes;
-  std::vector<std::size_t> sizes;              ///< That it was built for; none: any.
+  std::vector<std::size_t> sizes;  ///< That it was built for; none: any.
   std::size_t min_size = 8;
   std::size_t max_size = std::size_t{1} << 20;
   std::uint32_t max_producers = 1;
-  bool groups = false;    ///< Has a call for many messages at once.
-  bool retries = false;   ///< We poll it: with and without a pause in between.
-  bool parks = false;     ///< Its waiting sides sleep: it works on one CPU.
-  bool has_ring = true;   ///< Shape::ring_bytes is its storage.
+  bool groups = false;   ///< Has a call for many messages at once.
+  bool retries = false;  ///< We poll it: with and without a pause in between.
+  bool parks = false;    ///< Its waiting sides sleep: it works on one CPU.
+  bool has_ring = true;  ///< Shape::ring_bytes is its storage.
   bool round_trips = true;
 };
 
@@ -93,7 +94,8 @@ class Contender {
 class SimpleContender final : public Contender {
  public:
   using Open = std::function<Try<std::unique_ptr<Session>>(const Shape&)>;
-  SimpleContender(Traits traits, Open open) : Contender(std::move(traits)), open_(std::move(open)) {}
+  SimpleContender(Traits traits, Open open)
+      : Contender(std::move(traits)), open_(std::move(open)) {}
   [[nodiscard]] Try<std::unique_ptr<Session>> open(const Shape& shape) const override {
     return open_(shape);
   }

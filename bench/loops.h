@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <sched.h>
 #include <time.h>
 
 #include <algorithm>
@@ -83,28 +84,39 @@ class SessionOf final : public Session {
   SessionOf(Form there, std::optional<Form> back, std::size_t size)
       : there_(std::move(there)), back_(std::move(back)), size_(size) {}
 
-  bool pump(const Flow& flow, SideReport& report, const Begin& begin) override {
+  bool pump(const Flow& flow, SideReport& report, Board& board, const Begin& begin) override {
     auto tx = there_.sender(flow.stream);
     if (!tx) return report.fail(tx.error());
     begin();
     const Backoff wait(flow.pause);
     const std::uint64_t total = flow.warm_up + flow.count;
+    const std::uint64_t slice = slice_of(flow, total);
+    const std::int64_t until = monotonic_ns() + static_cast<std::int64_t>(flow.patience_ns);
     return with_size<Form>(size_, [&](auto size) {
       std::uint64_t i = 0;
-      if constexpr (requires { tx->put_many(size, i, i, wait); }) {
-        for (; flow.group > 1 && i < total; i += flow.group) {
-          const std::uint64_t count = std::min<std::uint64_t>(flow.group, total - i);
-          if (!tx->put_many(size, base_of(flow.stream, i), count, wait)) return lost(report);
+      while (i < total) {
+        if (flow.patience_ns > 0 && i > flow.warm_up && monotonic_ns() > until) {
+          board.over.store(true, std::memory_order_release);
+          return true;
         }
-      }
-      for (; i < total; ++i) {
-        if (!tx->put(size, base_of(flow.stream, i), wait)) return lost(report);
+        const std::uint64_t end = std::min(total, i + slice);
+        board.granted.store(end, std::memory_order_release);
+        if constexpr (requires { tx->put_many(size, i, i, wait); }) {
+          while (flow.group > 1 && i < end) {
+            const std::uint64_t count = std::min<std::uint64_t>(flow.group, end - i);
+            if (!tx->put_many(size, base_of(flow.stream, i), count, wait)) return lost(report);
+            i += count;
+          }
+        }
+        for (; i < end; ++i) {
+          if (!tx->put(size, base_of(flow.stream, i), wait)) return lost(report);
+        }
       }
       return true;
     });
   }
 
-  bool drain(const Flow& flow, std::uint32_t producers, SideReport& report,
+  bool drain(const Flow& flow, std::uint32_t producers, SideReport& report, Board& board,
              const Begin& begin) override {
     auto rx = there_.receiver();
     if (!rx) return report.fail(rx.error());
@@ -125,10 +137,26 @@ class SessionOf final : public Session {
         }
         return true;
       };
-      if (!until(warm_up)) return lost(report);
+      // Only what is going to be sent is waited for.
+      const auto granted = [&](std::uint64_t most) {
+        if (flow.patience_ns == 0) return most;
+        for (;;) {
+          const bool is_over = board.over.load(std::memory_order_acquire);
+          const std::uint64_t known = board.granted.load(std::memory_order_acquire);
+          if (known > check.seen() || is_over) return std::min(known, most);
+          ::sched_yield();
+        }
+      };
+      while (check.seen() < warm_up) {
+        if (!until(granted(warm_up))) return lost(report);
+      }
       report.from_ns = monotonic_ns();
       const std::uint64_t before = check.seen();
-      if (!until(total)) return lost(report);
+      for (std::uint64_t next = 0; check.seen() < total;) {
+        next = granted(total);
+        if (next <= check.seen()) break;
+        if (!until(next)) return lost(report);
+      }
       report.to_ns = monotonic_ns();
       report.messages = check.seen() - before;
       return check.all_well() || report.fail("a message was lost, torn or out of order");
@@ -147,10 +175,10 @@ class SessionOf final : public Session {
       Checker check(size);
       const std::uint64_t total = flow.warm_up + 2 * flow.count;
       std::uint64_t sent_at[kMaxDepth] = {};
-      std::uint64_t sent = 0;
+      std::uint64_t sent = 0, spent = 0;
       const auto send = [&](bool timed) {
-        if (flow.gap_ns > 0) wait_until_ticks(ticks() + ticks_of_ns(flow.gap_ns), true);
-        if (timed) sent_at[sent % kMaxDepth] = ticks();
+        if (flow.gap_ns > 0) idle_for(flow.gap_ns, flow.naps);
+        if (timed || flow.gap_ns > 0) sent_at[sent % kMaxDepth] = ticks();
         return tx->put(size, base_of(0, sent++), wait);
       };
       while (sent < flow.depth) {
@@ -162,10 +190,17 @@ class SessionOf final : public Session {
         if (i == flow.warm_up) report.from_ns = monotonic_ns();
         if (i == flow.warm_up + flow.count) report.to_ns = monotonic_ns();
         if (!rx->take(check, wait)) return lost(report);
+        if (!timed && i >= flow.warm_up && flow.gap_ns > 0)
+          spent += ticks() - sent_at[i % kMaxDepth];
         if (timed && i >= flow.warm_up + flow.count + flow.depth) {
           board.latency.record(ticks() - sent_at[i % kMaxDepth]);
         }
         if (sent < total && !send(timed)) return lost(report);
+      }
+      // The gaps are not part of it.
+      if (flow.gap_ns > 0) {
+        report.to_ns =
+            report.from_ns + static_cast<std::int64_t>(static_cast<double>(spent) * ns_per_tick());
       }
       report.messages = flow.count;
       return check.all_well() || report.fail("a reply was lost, torn or out of order");
@@ -184,7 +219,8 @@ class SessionOf final : public Session {
       Checker check(size);
       for (std::uint64_t i = 0; i < flow.warm_up + 2 * flow.count; ++i) {
         if (!rx->take(check, wait)) return lost(report);
-        if (!tx->put(size, check.last(), wait)) return lost(report);  // the reply depends on the payload
+        if (!tx->put(size, check.last(), wait))
+          return lost(report);  // the reply depends on the payload
       }
       return check.all_well() || report.fail("a message was lost, torn or out of order");
     });
@@ -237,6 +273,13 @@ class SessionOf final : public Session {
  private:
   static constexpr std::size_t kMaxDepth = 64;
 
+  /// Between two looks at the clock: a few dozen in a run, whole groups.
+  static std::uint64_t slice_of(const Flow& flow, std::uint64_t total) {
+    if (flow.patience_ns == 0) return total;
+    const std::uint64_t share = std::max<std::uint64_t>(1, total / 32);
+    return (share + flow.group - 1) / flow.group * flow.group;
+  }
+
   static bool lost(SideReport& report) {
     return report.why[0] == 0 ? report.fail("a call failed in the middle") : false;
   }
@@ -262,8 +305,7 @@ Try<std::unique_ptr<Session>> session_of(const Shape& shape, const More&... more
 
 /// For queues of elements: the sizes that they are built for.
 template <template <std::size_t> typename Form, std::size_t... Sizes>
-Try<std::unique_ptr<Session>> session_of_size(const Shape& shape,
-                                              std::index_sequence<Sizes...>) {
+Try<std::unique_ptr<Session>> session_of_size(const Shape& shape, std::index_sequence<Sizes...>) {
   Try<std::unique_ptr<Session>> made = because("not built for messages of this size");
   ((shape.size == Sizes ? void(made = session_of<Form<Sizes>>(shape)) : void()), ...);
   return made;

@@ -71,7 +71,7 @@ class Running {
   /// The raw round trip beside each group: which class it was measured in.
   double raw() {
     if (plan_.terms.cpus.is_one()) return 0;
-    return raw_round_trip_ns(plan_.terms.cpus, 40'000).value_or(0);
+    return raw_round_trip_ns(plan_.terms.cpus, 20'000).value_or(0);
   }
 
   void one(int number, std::size_t index) {
@@ -125,6 +125,9 @@ void run(const Plan& plan, Results& results, bool lines) {
   const double steal_from = steal_seconds();
   Running running(plan, results, lines);
   for (int i = 0; i < plan.rounds; ++i) {
+    const double spent = static_cast<double>(monotonic_ns() - from) / 1e9;
+    if (plan.limit_s > 0 && i > 0 && spent + spent / i > plan.limit_s) break;
+    results.rounds = i + 1;
     if (shows) std::fprintf(stderr, "\rround %d of %d ", i + 1, plan.rounds);
     running.round(i);
   }
@@ -164,27 +167,32 @@ void print_context(const Results& results) {
   std::printf("# cpus %d,%d, %d rounds, %.0f s; steal %.1f s, %.0f involuntary switches\n",
               results.cpus.first, results.cpus.second, results.rounds, results.seconds,
               results.steal_s, switches);
-  std::printf("# class of the CPUs: %s; %d of %d groups dropped, the CPUs changed place meanwhile\n",
-              results.main_class().c_str(), results.dropped, results.groups);
+  std::printf(
+      "# class of the CPUs: %s; %d of %d groups dropped, the CPUs changed place meanwhile\n",
+      results.main_class().c_str(), results.dropped, results.groups);
 }
 
 int write_json(const Results& results, const std::string& path) {
   const std::string text = json_of(results);
   std::FILE* const file = path == "-" ? stdout : std::fopen(path.c_str(), "w");
-  const bool fine = file != nullptr && std::fwrite(text.data(), 1, text.size(), file) == text.size() &&
+  const bool fine = file != nullptr &&
+                    std::fwrite(text.data(), 1, text.size(), file) == text.size() &&
                     std::fflush(file) == 0;
   if (file != nullptr && file != stdout) std::fclose(file);
   if (fine) return 0;
-  std::fprintf(stderr, "slipring: cannot write %s (system)\n     why: %s\n     fix: --json FILE in a directory that is yours\n",
+  std::fprintf(stderr,
+               "slipring: cannot write %s (system)\n     why: %s\n     fix: --json FILE in a "
+               "directory that is yours\n",
                path.c_str(), std::strerror(errno));
   return 9;
 }
 
 int main_of(int argc, char** argv) {
   const auto options = parse_options(argc, argv);
-  const bool to_json = std::any_of(argv, argv + argc, [](const char* word) {
-    return std::strcmp(word, "--json=-") == 0;
-  }) || (options && options->json_file == "-");
+  const bool to_json =
+      std::any_of(argv, argv + argc,
+                  [](const char* word) { return std::strcmp(word, "--json=-") == 0; }) ||
+      (options && options->json_file == "-");
   if (!options) return refuse(options.error(), to_json);
   if (options->help) {
     std::fputs(kUsage, stdout);

@@ -81,7 +81,8 @@ bool take(const std::string& name, const std::string& value, Options& opt) {
   if (name == "--ring") {
     const auto bytes = parse_bytes(value);
     opt.ring_bytes = bytes.value_or(0);
-    return bytes && *bytes >= 4096 && *bytes <= std::size_t{1} << 30 && (*bytes & (*bytes - 1)) == 0;
+    return bytes && *bytes >= 4096 && *bytes <= std::size_t{1} << 30 &&
+           (*bytes & (*bytes - 1)) == 0;
   }
   if (name == "--vs") opt.versus = split(value);
   if (name == "--json") opt.json_file = value;
@@ -164,7 +165,8 @@ tl::expected<Options, Refused> parse_options(int argc, char** argv) {
     }
     if (!value || !take(name, *value, opt)) {
       return refused("bad value '" + value.value_or("") + "' for " + name + " (invalid_argument)",
-                     std::string("wanted are ") + known->wanted, "slipring bench --help shows them");
+                     std::string("wanted are ") + known->wanted,
+                     "slipring bench --help shows them");
     }
     if (std::strchr(argv[i], '=') == nullptr) ++i;
   }

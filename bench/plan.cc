@@ -67,11 +67,12 @@ class Planner {
     made.flow.depth = depth;
     add(std::move(made));
   }
-  void wake(const Contender& who, bool one_cpu = false, double gap_ns = 0) {
+  void wake(const Contender& who, bool one_cpu = false, double gap_ns = kWakeGapNs) {
     if (!who.traits().parks || !who.traits().round_trips || !who.can_do(64)) return;
     Cell made = cell(Scenario::wake, &who, 64);
     made.one_cpu = one_cpu;
     made.flow.gap_ns = gap_ns;
+    made.flow.naps = one_cpu || plan_.terms.cpus.is_one();
     add(std::move(made));
   }
   void open_loop(const Contender& who, std::size_t size, double rate, bool naps = false) {
@@ -133,7 +134,6 @@ void plan_quick(Planner& p) {
   p.hand_over(64);
   p.hand_over(64 * kKiB);
   p.hand_over(kMiB);
-  p.hand_over(64 * kMiB);
   p.named({"slipring.park"}, [&](const Contender& who) { p.wake(who); });
   for (const double rate : {1e4, 1e5}) {
     p.named({"slipring", "slipring.unpaced"},
@@ -168,7 +168,7 @@ void plan_full(Planner& p, std::size_t beyond_cache) {
               [&](const Contender& who) { p.throughput(who, size, 1, 1, ring); });
     }
   }
-  for (const std::size_t size : {std::size_t{64}, 4 * kKiB, 64 * kKiB, kMiB, 64 * kMiB}) {
+  for (const std::size_t size : {std::size_t{64}, 4 * kKiB, 64 * kKiB, kMiB}) {
     p.hand_over(size);
   }
   p.each([&](const Contender& who) { p.wake(who); });
@@ -251,11 +251,11 @@ tl::expected<Cpus, Refused> pick_cpus(const Options& options) {
       if (may_use(cpu)) continue;
       std::string list;
       for (const int one : usable) list += (list.empty() ? "" : ",") + std::to_string(one);
-      return tl::unexpected(Refused{"no CPU " + std::to_string(cpu) + " (not_found)",
-                                    "this process may use " + list +
-                                        " (nproc, taskset -p $$ and the cpuset decide)",
-                                    "slipring bench --cpus " + std::to_string(usable.front()) +
-                                        "," + std::to_string(usable.back())});
+      return tl::unexpected(
+          Refused{"no CPU " + std::to_string(cpu) + " (not_found)",
+                  "this process may use " + list + " (nproc, taskset -p $$ and the cpuset decide)",
+                  "slipring bench --cpus " + std::to_string(usable.front()) + "," +
+                      std::to_string(usable.back())});
     }
     return *options.cpus;
   }
@@ -294,7 +294,8 @@ tl::expected<Plan, Refused> make_plan(const Options& options, Field& field,
       plan.rounds = 11;
       plan.terms.seconds = 0.06;
       plan.terms.laps = 25;
-      plan.calibration = 0.15;
+      plan.calibration = 0.08;
+      plan.limit_s = 160;
       plan_quick(planner);
       break;
     case Options::Kind::full:

@@ -45,6 +45,7 @@ struct Plan {
   int rounds = 11;
   Terms terms;
   double calibration = 0.25;  ///< As calibrate() takes it.
+  double limit_s = 0;         ///< No round is begun that might end later; 0: all of them.
   std::vector<Cell> cells;
   /// A guess, in seconds.
   [[nodiscard]] double expected_seconds() const;

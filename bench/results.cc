@@ -18,7 +18,7 @@ std::string format(const char* how, const Args&... args) {
   return text;
 }
 
-constexpr const char* kClasses[] = {"cross", "unclear", "sibling", "one-cpu"};
+constexpr const char* kClasses[] = {"cross", "unclear", "sibling", "far", "one-cpu"};
 
 /// The figure that a scenario is about, and the ratio that goes with it.
 std::pair<const char*, const char*> main_figures(const Cell& cell) {
@@ -77,8 +77,7 @@ std::string Results::main_class() const {
   for (const char* of_class : kClasses) {
     if (counts[of_class] > counts[best]) best = of_class;
   }
-  // Cores of their own are what targets are about, if there were enough such rounds.
-  return counts["cross"] * 3 >= counts[best] && counts["cross"] > 0 ? "cross" : best;
+  return best;
 }
 
 std::vector<double> Results::by_round(std::size_t cell, const std::string& figure,
@@ -121,8 +120,7 @@ void add_ratios(const Cell& cell, const Figures& calibration, double raw_ns, Fig
       over("x_raw_p50", "p50_ns", raw_ns);
       break;
     case Scenario::wake:
-      over("x_futex", "rtt_ns",
-           calibration.get(cell.one_cpu ? "futex_one_cpu_ns" : "futex_ns"));
+      over("x_futex", "rtt_ns", calibration.get(cell.one_cpu ? "futex_one_cpu_ns" : "futex_ns"));
       break;
     case Scenario::open_loop: over("x_raw", "p50_ns", raw_ns); break;
     case Scenario::idle: break;
@@ -131,19 +129,21 @@ void add_ratios(const Cell& cell, const Figures& calibration, double raw_ns, Fig
 
 std::string line_of(const Results& results, const Row& row) {
   const Cell& cell = results.cells[row.cell];
-  std::string line = format("BENCH name=%s scenario=%s bytes=%zu round=%d class=%s raw_ns=%.1f",
-                            name_of(cell).c_str(), to_string(cell.scenario), cell.shape.size,
-                            row.round, row.of_class.empty() ? "dropped" : row.of_class.c_str(),
-                            row.raw_ns);
+  std::string line =
+      format("BENCH name=%s scenario=%s bytes=%zu round=%d class=%s raw_ns=%.1f",
+             name_of(cell).c_str(), to_string(cell.scenario), cell.shape.size, row.round,
+             row.of_class.empty() ? "dropped" : row.of_class.c_str(), row.raw_ns);
   if (cell.scenario == Scenario::throughput) {
     line += format(" ring=%zu group=%u producers=%u", cell.shape.ring_bytes, cell.flow.group,
                    cell.shape.producers);
   }
   if (cell.scenario == Scenario::round_trip) line += format(" depth=%u", cell.flow.depth);
   if (cell.scenario == Scenario::idle) line += format(" idle=%u", cell.idle);
-  if (cell.who != nullptr && cell.who->traits().retries) line += cell.flow.pause ? " pause=1" : " pause=0";
+  if (cell.who != nullptr && cell.who->traits().retries)
+    line += cell.flow.pause ? " pause=1" : " pause=0";
   if (!row.why.empty()) return line + " void=\"" + row.why + "\"";
-  for (const auto& [name, value] : row.figures.all()) line += format(" %s=%.4g", name.c_str(), value);
+  for (const auto& [name, value] : row.figures.all())
+    line += format(" %s=%.4g", name.c_str(), value);
   return line;
 }
 
@@ -185,9 +185,13 @@ std::string json_of(const Results& results) {
       json.put("threads", traits.placement == Placement::threads);
       if (traits.retries) json.put("pause", cell.flow.pause);
     }
-    json.put("bytes", std::uint64_t{cell.shape.size}).put("ring", std::uint64_t{cell.shape.ring_bytes});
-    json.put("group", std::uint64_t{cell.flow.group}).put("producers", std::uint64_t{cell.shape.producers});
-    json.put("depth", std::uint64_t{cell.flow.depth}).put("rate", cell.rate).put("one_cpu", cell.one_cpu);
+    json.put("bytes", std::uint64_t{cell.shape.size})
+        .put("ring", std::uint64_t{cell.shape.ring_bytes});
+    json.put("group", std::uint64_t{cell.flow.group})
+        .put("producers", std::uint64_t{cell.shape.producers});
+    json.put("depth", std::uint64_t{cell.flow.depth})
+        .put("rate", cell.rate)
+        .put("one_cpu", cell.one_cpu);
     json.put("idle", std::uint64_t{cell.idle}).put("gap_ns", cell.flow.gap_ns);
     json.key("classes").open('{');
     for (const char* of_class : kClasses) {
@@ -216,7 +220,10 @@ std::string json_of(const Results& results) {
   json.close(']').new_line().key("lines").open('[');
   if (results.plan != "own") {
     for (const LineCount& counted : count_lines()) {
-      json.new_line().open('{').put("form", counted.form).put("bytes", std::uint64_t{counted.bytes});
+      json.new_line()
+          .open('{')
+          .put("form", counted.form)
+          .put("bytes", std::uint64_t{counted.bytes});
       json.put("visit", counted.visit).put("upgrades", counted.upgrades);
       json.put("reads", counted.reads).close('}');
     }

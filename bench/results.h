@@ -35,7 +35,7 @@ struct Results {
   int rounds = 0;
   Cpus cpus;
 
-  /// The class that targets are judged on: the one with the most rows, cores of their own first.
+  /// The class that targets are judged on: the one with the most rows.
   [[nodiscard]] std::string main_class() const;
   /// `figure` of `cell`, one for each round, NaN where there is none. A class, or "" for all.
   [[nodiscard]] std::vector<double> by_round(std::size_t cell, const std::string& figure,
@@ -57,11 +57,11 @@ void add_ratios(const Cell& cell, const Figures& calibration, double raw_ns, Fig
 /// One of the aims of this library, and what became of it.
 struct Target {
   enum class Verdict { met, missed, open };
-  std::string id;        ///< "M4"
-  std::string name;      ///< "64 B against the best rival"
-  std::string wanted;    ///< ">= 5x"
-  std::string figure;    ///< "3.51x [3.40, 3.66]"
-  std::string detail;    ///< Who against whom, or why it could not be judged.
+  std::string id;      ///< "M4"
+  std::string name;    ///< "64 B against the best rival"
+  std::string wanted;  ///< ">= 5x"
+  std::string figure;  ///< "3.51x [3.40, 3.66]"
+  std::string detail;  ///< Who against whom, or why it could not be judged.
   Verdict verdict = Verdict::open;
   double value = 0, limit = 0;
 };

@@ -29,9 +29,9 @@ std::string folder_of_this_program() {
 /// Beside us, in a build tree, or where it is installed. Empty: nowhere.
 std::string find_program() {
   const std::string here = folder_of_this_program();
-  for (const std::string& path : {here + "/slipring-bench", here + "/../bench/slipring-bench",
-                                  here + "/" SLIPRING_BENCH_FROM_BIN,
-                                  std::string(SLIPRING_BENCH_INSTALLED)}) {
+  for (const std::string& path :
+       {here + "/slipring-bench", here + "/../bench/slipring-bench",
+        here + "/" SLIPRING_BENCH_FROM_BIN, std::string(SLIPRING_BENCH_INSTALLED)}) {
     if (::access(path.c_str(), X_OK) == 0) return path;
   }
   return "";
@@ -75,8 +75,7 @@ void add_bench(CLI::App& app, Job& job) {
       ->type_name("LIST");
   sub->add_option("--rate", opt->rates, "on a schedule, per second: 10k,1M")->type_name("LIST");
   sub->add_option("--cpus", opt->cpus, "of sender and receiver: 0,1")->type_name("A,B");
-  sub->add_option("--rounds", opt->rounds, "how often everything is repeated (5)")
-      ->type_name("N");
+  sub->add_option("--rounds", opt->rounds, "how often everything is repeated (5)")->type_name("N");
   sub->add_option("--seconds", opt->seconds, "of each measurement (0.1)")->type_name("S");
   sub->add_option("--ring", opt->ring, "bytes of each ring (256K)")->type_name("SIZE");
   sub->add_flag("--quick", opt->quick, "judge every target of slipring, in 3 minutes");

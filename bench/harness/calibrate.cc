@@ -47,35 +47,36 @@ Try<double> stream_gbs(Cpus cpus, std::size_t ring, std::size_t block, std::uint
   const std::uint64_t warm_up = 2 * slots;
   const std::uint64_t total = warm_up + bytes / block;
   Run run;
-  const auto ran = run.go(
-      Placement::processes,
-      {{cpus.first,
-        [&](SideReport&, Board&, const auto& begin) {
-          const auto state = put.prepare();
-          begin();
-          std::uint64_t free_until = slots;
-          for (std::uint64_t i = 0; i < total; ++i) {
-            while (i >= free_until) free_until = at.read.load(std::memory_order_acquire) + slots;
-            put(state, data + i % slots * block, block, i);
-            at.written.store(i + 1, std::memory_order_release);
-          }
-          return true;
-        }},
-       {cpus.second, [&](SideReport& report, Board&, const auto& begin) {
-          const auto state = take.prepare();
-          begin();
-          std::uint64_t seen = 0, wrong = 0;
-          while (seen < total) {
-            const std::uint64_t until = at.written.load(std::memory_order_acquire);
-            for (; seen < until; ++seen) {
-              if (seen == warm_up) report.from_ns = monotonic_ns();
-              wrong |= take(state, data + seen % slots * block, block, seen);
-              at.read.store(seen + 1, std::memory_order_release);
-            }
-          }
-          report.to_ns = monotonic_ns();
-          return wrong == 0 || report.fail("calibration: a block was torn");
-        }}});
+  const auto ran = run.go(Placement::processes,
+                          {{cpus.first,
+                            [&](SideReport&, Board&, const auto& begin) {
+                              const auto state = put.prepare();
+                              begin();
+                              std::uint64_t free_until = slots;
+                              for (std::uint64_t i = 0; i < total; ++i) {
+                                while (i >= free_until)
+                                  free_until = at.read.load(std::memory_order_acquire) + slots;
+                                put(state, data + i % slots * block, block, i);
+                                at.written.store(i + 1, std::memory_order_release);
+                              }
+                              return true;
+                            }},
+                           {cpus.second, [&](SideReport& report, Board&, const auto& begin) {
+                              const auto state = take.prepare();
+                              begin();
+                              std::uint64_t seen = 0, wrong = 0;
+                              while (seen < total) {
+                                const std::uint64_t until =
+                                    at.written.load(std::memory_order_acquire);
+                                for (; seen < until; ++seen) {
+                                  if (seen == warm_up) report.from_ns = monotonic_ns();
+                                  wrong |= take(state, data + seen % slots * block, block, seen);
+                                  at.read.store(seen + 1, std::memory_order_release);
+                                }
+                              }
+                              report.to_ns = monotonic_ns();
+                              return wrong == 0 || report.fail("calibration: a block was torn");
+                            }}});
   if (!ran) return because(ran.error());
   return static_cast<double>((total - warm_up) * block) / seconds_of((*ran)->sides[1]) / 1e9;
 }
@@ -121,7 +122,8 @@ struct CopyOut : Private {
 
 /// Two sides that hand a turn to and fro: `mine(i)` gives the turn to the other, and waits for it.
 template <typename Ask, typename Answer>
-Try<double> turns_ns(Cpus cpus, std::uint32_t turns, const Ask& ask, const Answer& answer) {
+Try<double> turns_ns(Cpus cpus, std::uint32_t turns, const Ask& ask, const Answer& answer,
+                     double gap_ns = 0) {
   const std::uint32_t warm_up = turns / 10;
   Run run;
   const auto ran = run.go(
@@ -129,11 +131,22 @@ Try<double> turns_ns(Cpus cpus, std::uint32_t turns, const Ask& ask, const Answe
       {{cpus.first,
         [&](SideReport& report, Board&, const auto& begin) {
           begin();
+          std::uint64_t spent = 0;
           for (std::uint32_t i = 1; i <= warm_up + turns; ++i) {
             if (i == warm_up + 1) report.from_ns = monotonic_ns();
+            std::uint64_t from = 0;
+            if (gap_ns > 0) {
+              idle_for(gap_ns, cpus.is_one());
+              from = ticks();
+            }
             if (!ask(i)) return report.fail("calibration: a wake failed");
+            if (gap_ns > 0 && i > warm_up) spent += ticks() - from;
           }
           report.to_ns = monotonic_ns();
+          if (gap_ns > 0) {
+            report.to_ns = report.from_ns +
+                           static_cast<std::int64_t>(static_cast<double>(spent) * ns_per_tick());
+          }
           return true;
         }},
        {cpus.second, [&](SideReport& report, Board&, const auto& begin) {
@@ -178,7 +191,8 @@ Try<double> futex_ns(Cpus cpus, std::uint32_t turns) {
         futex_wait(words.there, i);
         give(words.back, i);
         return true;
-      });
+      },
+      kWakeGapNs);
 }
 
 /// By descriptors: 8 bytes, as an eventfd takes them.
@@ -200,7 +214,7 @@ Try<double> fds_ns(Cpus cpus, std::uint32_t turns, Sleep by) {
   };
   auto took = turns_ns(
       cpus, turns, [&](std::uint32_t) { return give(there[1]) && take(back[0]); },
-      [&](std::uint32_t) { return take(there[0]) && give(back[1]); });
+      [&](std::uint32_t) { return take(there[0]) && give(back[1]); }, kWakeGapNs);
   for (const auto& pair : {there, back}) {
     if (pair[0] >= 0) ::close(pair[0]);
     if (pair[1] >= 0 && pair[1] != pair[0]) ::close(pair[1]);
@@ -241,19 +255,19 @@ Try<double> copy_limit_gbs(Cpus cpus, std::size_t ring, std::size_t block, std::
 Try<double> memcpy_gbs(int cpu, std::size_t size, std::uint64_t bytes) {
   Run run;
   const std::uint64_t turns = std::max<std::uint64_t>(1, bytes / size);
-  const auto ran = run.go(
-      Placement::processes, {{cpu, [&](SideReport& report, Board&, const auto& begin) {
-                                std::vector<std::byte> from(size, std::byte{1}), to(size);
-                                std::memcpy(to.data(), from.data(), size);
-                                begin();
-                                report.from_ns = monotonic_ns();
-                                for (std::uint64_t i = 0; i < turns; ++i) {
-                                  std::memcpy(to.data(), from.data(), size);
-                                  asm volatile("" : : "r"(to.data()) : "memory");
-                                }
-                                report.to_ns = monotonic_ns();
-                                return true;
-                              }}});
+  const auto ran =
+      run.go(Placement::processes, {{cpu, [&](SideReport& report, Board&, const auto& begin) {
+                                       std::vector<std::byte> from(size, std::byte{1}), to(size);
+                                       std::memcpy(to.data(), from.data(), size);
+                                       begin();
+                                       report.from_ns = monotonic_ns();
+                                       for (std::uint64_t i = 0; i < turns; ++i) {
+                                         std::memcpy(to.data(), from.data(), size);
+                                         asm volatile("" : : "r"(to.data()) : "memory");
+                                       }
+                                       report.to_ns = monotonic_ns();
+                                       return true;
+                                     }}});
   if (!ran) return because(ran.error());
   return static_cast<double>(turns * size) / seconds_of((*ran)->sides[0]) / 1e9;
 }
@@ -281,23 +295,23 @@ Try<Figures> clocks(Cpus cpus) {
   if (!arena) return because(arena.error());
   auto& found = *::new (arena->data()) Found{};
   Run run;
-  auto ran = run.go(Placement::processes,
-                    {{cpus.first, [&](SideReport&, Board&, const auto& begin) {
-                        begin();
-                        found.clock = cost_of([] { return monotonic_ns(); });
-                        found.tick = cost_of([] {
-                          const std::uint64_t now = ticks();
-                          asm volatile("" : : "r"(now));
-                        });
-                        const std::uint64_t until = ticks() + ticks_of_ns(50e6);
-                        std::uint64_t last = ticks(), widest = 0;
-                        for (std::uint64_t now = last; now < until; last = now) {
-                          now = ticks();
-                          widest = std::max(widest, now - last);
-                        }
-                        found.hiccup = static_cast<double>(widest) * ns_per_tick();
-                        return true;
-                      }}});
+  auto ran =
+      run.go(Placement::processes, {{cpus.first, [&](SideReport&, Board&, const auto& begin) {
+                                       begin();
+                                       found.clock = cost_of([] { return monotonic_ns(); });
+                                       found.tick = cost_of([] {
+                                         const std::uint64_t now = ticks();
+                                         asm volatile("" : : "r"(now));
+                                       });
+                                       const std::uint64_t until = ticks() + ticks_of_ns(50e6);
+                                       std::uint64_t last = ticks(), widest = 0;
+                                       for (std::uint64_t now = last; now < until; last = now) {
+                                         now = ticks();
+                                         widest = std::max(widest, now - last);
+                                       }
+                                       found.hiccup = static_cast<double>(widest) * ns_per_tick();
+                                       return true;
+                                     }}});
   if (!ran) return because(ran.error());
   out.set("clock_ns", found.clock);
   out.set("ticks_ns", found.tick);

@@ -30,6 +30,8 @@ struct Cpus {
 /// memcpy on one core. GB/s.
 [[nodiscard]] Try<double> memcpy_gbs(int cpu, std::size_t size, std::uint64_t bytes);
 
+/// Idle time before each of the turns below, for both sides to fall asleep in. Not counted.
+inline constexpr double kWakeGapNs = 20'000;
 enum class Sleep : std::uint8_t { futex, pipe, eventfd };
 /// A wake there and a wake back, with nothing around them. Nanoseconds.
 [[nodiscard]] Try<double> wake_round_trip_ns(Cpus cpus, Sleep by, std::uint32_t turns);

@@ -32,6 +32,17 @@ inline std::uint64_t ticks() noexcept {
   return static_cast<std::uint64_t>(ns / ns_per_tick());
 }
 
+/// Lets the other side fall asleep. On the same CPU it needs ours for that: then we nap, too.
+inline void idle_for(double ns, bool naps) noexcept {
+  if (naps) {
+    const timespec nap{0, static_cast<long>(ns)};
+    ::nanosleep(&nap, nullptr);
+    return;
+  }
+  const std::uint64_t until = ticks() + ticks_of_ns(ns);
+  while (ticks() < until) wait::pause_cpu();
+}
+
 /// CPU time of the calling thread.
 [[nodiscard]] inline std::int64_t thread_cpu_ns() noexcept {
   timespec t{};

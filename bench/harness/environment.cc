@@ -53,8 +53,8 @@ std::string caches() {
 std::uint64_t last_level_bytes() {
   std::uint64_t bytes = 0;
   for (int index = 0; index < 8; ++index) {
-    const std::string size = first_line("/sys/devices/system/cpu/cpu0/cache/index" +
-                                        std::to_string(index) + "/size");
+    const std::string size =
+        first_line("/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(index) + "/size");
     if (!size.empty()) bytes = std::stoull(size) << (size.back() == 'M' ? 20 : 10);
   }
   return bytes;
@@ -85,8 +85,7 @@ Environment look_around(const std::string& commit, std::size_t lock_bytes) {
   const auto cpus = usable_cpus();
   const std::string info = "/proc/cpuinfo";
   here.last_level_bytes = last_level_bytes();
-  const std::string governor =
-      first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
+  const std::string governor = first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
   const bool is_guest = field_of(info, "flags").find(" hypervisor") != std::string::npos;
   here.facts = {
       {"cpu", field_of(info, "model name")},
@@ -107,16 +106,17 @@ Environment look_around(const std::string& commit, std::size_t lock_bytes) {
       {"page_bytes", std::to_string(::sysconf(_SC_PAGESIZE))},
       {"huge_pages_of_shared_memory",
        first_line("/sys/kernel/mm/transparent_hugepage/shmem_enabled")},
-      {"clock_source", first_line("/sys/devices/system/clocksource/clocksource0/current_clocksource")},
+      {"clock_source",
+       first_line("/sys/devices/system/clocksource/clocksource0/current_clocksource")},
       {"wide_stores", wide_name()},
       {"commit", commit.empty() ? "not told" : commit},
   };
   // Given back at once: the mask is what a refusal would leave, too.
   here.may_pin = !cpus.empty() && [&] {
     Run run;
-    return run.go(Placement::processes, {{cpus.front(), [](SideReport& report, Board&, const auto&) {
-                                            return report.pinned;
-                                          }}})
+    return run
+        .go(Placement::processes,
+            {{cpus.front(), [](SideReport& report, Board&, const auto&) { return report.pinned; }}})
         .has_value();
   }();
   if (!here.may_pin) {
@@ -127,8 +127,8 @@ Environment look_around(const std::string& commit, std::size_t lock_bytes) {
   std::string why;
   here.may_lock = may_lock(lock_bytes, why);
   if (!here.may_lock) {
-    here.notes.push_back("not locked: mlock of " + std::to_string(lock_bytes >> 10) +
-                         " KiB says " + why +
+    here.notes.push_back("not locked: mlock of " + std::to_string(lock_bytes >> 10) + " KiB says " +
+                         why +
                          ", so pages may be taken away; ulimit -l, or CAP_IPC_LOCK, allows it");
   }
   if (is_guest) {

@@ -56,6 +56,7 @@ struct Quartiles {
 
 /// How the two CPUs behave while something is measured: the hypervisor may move them.
 [[nodiscard]] inline const char* round_class(double raw_ns) noexcept {
+  if (raw_ns > 800) return "far";  // not within one socket: what is true there is true nowhere else
   return raw_ns < 100 ? "sibling" : raw_ns > 180 ? "cross" : "unclear";
 }
 

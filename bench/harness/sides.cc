@@ -134,8 +134,7 @@ Try<const Board*> Run::go(Placement placement, const std::vector<Side>& sides, d
       why = child.error();
   } else {
     for (std::size_t i = 0; i < sides.size() && why.empty(); ++i) {
-      auto child =
-          start([&, i] { return run_side(sides[i], board_->sides[i], *board_, count); });
+      auto child = start([&, i] { return run_side(sides[i], board_->sides[i], *board_, count); });
       if (child)
         children.push_back(std::move(*child));
       else

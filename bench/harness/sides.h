@@ -55,9 +55,11 @@ class Board {
  public:
   static constexpr std::size_t kMaxSides = 9;
   SideReport sides[kMaxSides];
-  Histogram latency;                      ///< In ticks.
-  std::atomic<std::uint64_t> start_ticks; ///< When the first message is due; 0: not known yet.
+  Histogram latency;                       ///< In ticks.
+  std::atomic<std::uint64_t> start_ticks;  ///< When the first message is due; 0: not known yet.
   std::atomic<std::uint32_t> arrived;
+  std::atomic<std::uint64_t> granted;  ///< Messages that a lone producer will have sent,
+  std::atomic<bool> over;              ///< unless it gave up there: it took too long.
 };
 
 /// Runs the sides to their ends. A side that fails takes the others with it; one that is not done

@@ -51,8 +51,8 @@ class Made {
   }
   template <typename End>
   [[nodiscard]] Try<End> attach() const {
-    auto mapped = segment::Segment::from_fd(UniqueFd(::dup(segment_->fd())),
-                                            segment::OpenMode::read_write);
+    auto mapped =
+        segment::Segment::from_fd(UniqueFd(::dup(segment_->fd())), segment::OpenMode::read_write);
     if (!mapped) return because(text_of(mapped.error()));
     auto end = End::attach(std::move(*mapped), options_);
     if (!end) return because(text_of(end.error()));
@@ -83,9 +83,8 @@ class BytesSender {
       claim->commit(size);
       return true;
     } else {
-      return staged(size, base, [&](std::span<const std::byte> bytes) {
-        return tx_.send(bytes).has_value();
-      });
+      return staged(size, base,
+                    [&](std::span<const std::byte> bytes) { return tx_.send(bytes).has_value(); });
     }
   }
 
@@ -285,9 +284,8 @@ void add_lanes(Field& field) {
   using TypedSizes = std::index_sequence<8, 64, 256>;
   typed.sizes = sizes_of(TypedSizes{});
   typed.groups = false;
-  field.add(typed, [](const Shape& shape) {
-    return session_of_size<TypedForm>(shape, TypedSizes{});
-  });
+  field.add(typed,
+            [](const Shape& shape) { return session_of_size<TypedForm>(shape, TypedSizes{}); });
   Traits spin = traits("slipring.spin", "slipring, waits by spinning");
   spin.parks = false;
   add<How::claim>(field, spin, {RingForm::lane, WaitStrategy::spin(), 8});

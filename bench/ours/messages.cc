@@ -29,12 +29,18 @@ class Form {
       if (by == By::stream) fill(mine_.data(), size, 0);
     }
     template <typename Size, typename Wait>
-    bool put(Size size, std::uint64_t base, const Wait&) {
+    bool put(Size size, std::uint64_t base, const Wait& wait) {
       if constexpr (by == By::block) {
-        auto claim = tx_.claim(size);
-        if (!claim || claim->tier() != Tier::block) return false;
-        fill(claim->payload().data(), size, base);
-        return claim->commit(size).has_value();
+        for (;;) {
+          auto claim = tx_.claim(size);
+          if (!claim && claim.error().code != Errc::full) return false;
+          if (!claim || claim->tier() != Tier::block) {
+            wait();  // every block is under way; room in the ring is not what is asked for
+            continue;
+          }
+          fill(claim->payload().data(), size, base);
+          return claim->commit(size).has_value();
+        }
       } else {
         std::memcpy(mine_.data(), &base, 8);
         auto stream = tx_.stream(size);
@@ -131,8 +137,8 @@ class Form {
         size_(size) {}
   template <typename End>
   Try<End> attach() const {
-    auto mapped = segment::Segment::from_fd(UniqueFd(::dup(segment_->fd())),
-                                            segment::OpenMode::read_write);
+    auto mapped =
+        segment::Segment::from_fd(UniqueFd(::dup(segment_->fd())), segment::OpenMode::read_write);
     if (!mapped) return because(text_of(mapped.error()));
     auto end = End::attach(std::move(*mapped), options_);
     if (!end) return because(text_of(end.error()));
@@ -152,7 +158,7 @@ void add_messages(Field& field) {
   block.family = "slipring";
   block.what = "slipring, blocks by reference";
   block.min_size = std::size_t{1} << 10;
-  block.max_size = std::size_t{16} << 20;
+  block.max_size = pool::kMaxBlockBytes;
   block.has_ring = false;
   block.parks = true;
   block.round_trips = false;  // hand_over.cc asks that of blocks

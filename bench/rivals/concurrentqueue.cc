@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// moodycamel::ConcurrentQueue, by tokens, single and bulk. It allocates, so it stays in one process.
+// moodycamel::ConcurrentQueue, by tokens, single and bulk. It allocates, so it stays in one
+// process.
 #include <concurrentqueue/concurrentqueue.h>
 
 #include <memory>

@@ -153,8 +153,8 @@ class InPlace : public Form<N, Sync::one> {
     std::size_t take_many(See& see, std::size_t max, const Wait& wait) {
       rte_ring_zc_data there;
       unsigned found = 0;
-      while ((found = rte_ring_dequeue_zc_burst_elem_start(
-                  ring, kBytes, static_cast<unsigned>(max), &there, nullptr)) == 0) {
+      while ((found = rte_ring_dequeue_zc_burst_elem_start(ring, kBytes, static_cast<unsigned>(max),
+                                                           &there, nullptr)) == 0) {
         wait();
       }
       for (unsigned i = 0; i < found; ++i) see(at(there, i), N);

@@ -53,9 +53,9 @@ class Form {
     static int counter = 0;
     auto is_there = Announcement::make(), has_all = Announcement::make();
     if (!is_there || !has_all) return because("no memory for an announcement");
-    return Form("abstract://slipring-bench-" + std::to_string(::getpid()) + "-" +
-                    std::to_string(++counter),
-                std::move(*is_there), std::move(*has_all));
+    return Form(
+        "abstract://slipring-bench-" + std::to_string(::getpid()) + "-" + std::to_string(++counter),
+        std::move(*is_there), std::move(*has_all));
   }
   Try<Sender> sender(std::uint32_t) {
     if (!is_there_.wait()) return because("the other side did not come");

@@ -54,9 +54,9 @@ class Form {
     auto is_there = Announcement::make();
     if (!is_there) return because(is_there.error());
     // In the abstract namespace: nothing is left in a directory.
-    return Form("ipc://@slipring-bench-" + std::to_string(::getpid()) + "-" +
-                    std::to_string(++counter),
-                std::move(*is_there));
+    return Form(
+        "ipc://@slipring-bench-" + std::to_string(::getpid()) + "-" + std::to_string(++counter),
+        std::move(*is_there));
   }
   Try<Sender> sender(std::uint32_t) {
     if (!is_there_.wait()) return because("the other side did not come");

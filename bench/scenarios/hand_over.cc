@@ -77,16 +77,15 @@ Try<Figures> measure_hand_over(Cell& cell, const Terms& terms) {
       1000, static_cast<std::uint64_t>((cell.pace == 0 ? 1e5 : cell.pace) * terms.seconds));
   Run run;
   // Each side is a process: what is moved here is its own copy.
-  const auto ran = run.go(Placement::processes,
-                          {{terms.cpus.second,
-                            [&](SideReport& report, Board&, const Begin& begin) {
-                              return echo(std::move(*there), std::move(*back), size,
-                                          turns + turns / 10, report, begin);
-                            }},
-                           {terms.cpus.first, [&](SideReport& report, Board&, const Begin& begin) {
-                              return ping(std::move(*there), std::move(*back), size, turns, report,
-                                          begin);
-                            }}});
+  const auto ran = run.go(
+      Placement::processes,
+      {{terms.cpus.second,
+        [&](SideReport& report, Board&, const Begin& begin) {
+          return echo(std::move(*there), std::move(*back), size, turns + turns / 10, report, begin);
+        }},
+       {terms.cpus.first, [&](SideReport& report, Board&, const Begin& begin) {
+          return ping(std::move(*there), std::move(*back), size, turns, report, begin);
+        }}});
   if (!ran) return because(ran.error());
   const SideReport& pinger = (*ran)->sides[1];
   Figures out;

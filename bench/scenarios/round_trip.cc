@@ -31,11 +31,11 @@ Try<Figures> run_once(const Cell& cell, const Terms& terms, std::uint64_t turns,
   if (!ran) return because(ran.error());
   const SideReport& pinger = (*ran)->sides[1];
   Figures out;
-  out.set("rtt_ns", static_cast<double>(pinger.to_ns - pinger.from_ns) /
-                        static_cast<double>(flow.count));
+  out.set("rtt_ns",
+          static_cast<double>(pinger.to_ns - pinger.from_ns) / static_cast<double>(flow.count));
   const Histogram& seen = (*ran)->latency;
-  for (const auto& [name, q] : {std::pair{"p50_ns", 0.5}, std::pair{"p99_ns", 0.99},
-                                std::pair{"p999_ns", 0.999}}) {
+  for (const auto& [name, q] :
+       {std::pair{"p50_ns", 0.5}, std::pair{"p99_ns", 0.99}, std::pair{"p999_ns", 0.999}}) {
     if (seen.resolves(q)) out.set(name, static_cast<double>(seen.at(q)) * ns_per_tick());
   }
   out.set("max_ns", static_cast<double>(seen.max()) * ns_per_tick());

@@ -14,20 +14,22 @@ Try<Figures> run_once(const Cell& cell, const Terms& terms, std::uint64_t count)
   auto session = cell.who->open(cell.shape);
   if (!session) return because(session.error());
   Flow flow = cell.flow;
-  flow.count = count;
-  flow.warm_up = std::max<std::uint64_t>(1, count / 10);
   const std::uint32_t producers = cell.shape.producers;
+  flow.count = count;
+  // The CPUs may be ten times as far apart as when its pace was taken.
+  if (producers == 1) flow.patience_ns = 3e9 * terms.seconds;
+  flow.warm_up = std::max<std::uint64_t>(1, count / 10);
   const int producer_cpu = cell.one_cpu ? terms.cpus.second : terms.cpus.first;
   std::vector<Side> sides;
   // The receiver is first: some channels want it to be there before anybody sends.
-  sides.push_back({terms.cpus.second, [&](SideReport& report, Board&, const Begin& begin) {
-                     return (*session)->drain(flow, producers, report, begin);
+  sides.push_back({terms.cpus.second, [&](SideReport& report, Board& board, const Begin& begin) {
+                     return (*session)->drain(flow, producers, report, board, begin);
                    }});
   for (std::uint32_t i = 0; i < producers; ++i) {
-    sides.push_back({producer_cpu, [&, i](SideReport& report, Board&, const Begin& begin) {
+    sides.push_back({producer_cpu, [&, i](SideReport& report, Board& board, const Begin& begin) {
                        Flow mine = flow;
                        mine.stream = i;
-                       return (*session)->pump(mine, report, begin);
+                       return (*session)->pump(mine, report, board, begin);
                      }});
   }
   const std::int64_t helper_from = cell.who->helper_cpu_ns();
@@ -37,7 +39,7 @@ Try<Figures> run_once(const Cell& cell, const Terms& terms, std::uint64_t count)
   const SideReport& receiver = (*ran)->sides[0];
   const double seconds = static_cast<double>(receiver.to_ns - receiver.from_ns) / 1e9;
   const double messages = static_cast<double>(receiver.messages);
-  const double all = static_cast<double>((flow.count + flow.warm_up) * producers);
+  const double all = messages + static_cast<double>(flow.warm_up * producers);
   double cpu_ns = 0, switches = 0, pinned = 1;
   for (std::uint32_t i = 0; i <= producers; ++i) {
     const SideReport& side = (*ran)->sides[i];
@@ -65,8 +67,9 @@ Try<Figures> measure_throughput(Cell& cell, const Terms& terms) {
   const std::uint64_t lap = std::max<std::uint64_t>(1, cell.shape.ring_bytes / cell.shape.size);
   if (cell.pace == 0) {
     // Nobody knows yet how fast it is: a look, long enough to be past the start.
-    const std::uint64_t look = std::min<std::uint64_t>(
-        std::clamp<std::uint64_t>(4 * lap, 200, 20'000), std::max<std::size_t>(2, kLook / cell.shape.size));
+    const std::uint64_t look =
+        std::min<std::uint64_t>(std::clamp<std::uint64_t>(4 * lap, 200, 20'000),
+                                std::max<std::size_t>(2, kLook / cell.shape.size));
     const auto found = run_once(cell, terms, look);
     if (!found) return found;
     cell.pace = found->get("mps") * 1e6;

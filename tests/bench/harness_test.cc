@@ -103,10 +103,12 @@ TEST(Checker, FindsALostATornAShortAndARepeatedMessage) {
     })) << "repeated";
     // Each place of the message may be the one that was not written yet.
     for (std::size_t at = 0; at < size; at += 1 + size / 50) {
-      EXPECT_FALSE(passes(size, [&](auto i, auto& bytes, auto&) {
-        if (i == 2) bytes[at] ^= std::byte{0x40};
-        return true;
-      })) << "torn at " << at;
+      EXPECT_FALSE(passes(size,
+                          [&](auto i, auto& bytes, auto&) {
+                            if (i == 2) bytes[at] ^= std::byte{0x40};
+                            return true;
+                          }))
+          << "torn at " << at;
     }
   }
 }
@@ -115,7 +117,8 @@ TEST(Checker, KeepsTheOrdersOfSeveralSendersApart) {
   Checker check(std::size_t{16});
   std::byte bytes[16];
   for (const auto& [stream, number] : {std::pair{0, 0}, {1, 0}, {1, 1}, {0, 1}, {1, 2}}) {
-    fill(bytes, std::size_t{16}, base_of(static_cast<unsigned>(stream), static_cast<unsigned>(number)));
+    fill(bytes, std::size_t{16},
+         base_of(static_cast<unsigned>(stream), static_cast<unsigned>(number)));
     check(bytes, 16);
   }
   EXPECT_TRUE(check.all_well());
