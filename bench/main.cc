@@ -126,6 +126,7 @@ void run(const Plan& plan, Results& results, bool lines) {
   Running running(plan, results, lines);
   for (int i = 0; i < plan.rounds; ++i) {
     const double spent = static_cast<double>(monotonic_ns() - from) / 1e9;
+    if (signal_seen() != 0) break;
     if (plan.limit_s > 0 && i > 0 && spent + spent / i > plan.limit_s) break;
     results.rounds = i + 1;
     if (shows) std::fprintf(stderr, "\rround %d of %d ", i + 1, plan.rounds);
@@ -223,6 +224,7 @@ int main_of(int argc, char** argv) {
     std::fflush(stdout);
   }
   run(*plan, results, options->lines);
+  if (signal_seen() != 0) return 128 + signal_seen();
   if (!to_json) {
     print_context(results);
     if (options->kind == Options::Kind::own)
@@ -238,5 +240,6 @@ int main_of(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
+  slipring::bench::heed_signals();
   return slipring::bench::main_of(argc, argv);
 }

@@ -310,35 +310,15 @@ def predicted_lines(size, granule, visit, capacity):
     """Transfers of cache lines per message by the format alone: U (taken to be written), R (fetched).
 
     A record is a commit word and its payload, rounded up to the granule; from 512 bytes on the
-    payload starts on a line of its own. Each line is taken once and fetched once per lap; a visit
-    that finds the ring empty has fetched the line that is written next, so one more of each per
-    visit, unless a record starts on a line that nobody looked at. read_pos moves once per eighth of
-    the capacity."""
-    if size >= 512 and granule == 8:
+    payload starts on a line of its own. Each line is taken once and fetched once per lap. A visit
+    ends with a look at the word behind the last record, so the line of that word is taken and
+    fetched once more. read_pos moves once per eighth of the capacity."""
+    if size >= 512:
         record = LINE + -(-size // LINE) * LINE
     else:
         record = -(-(WORDS + size) // granule) * granule
-    lines = record / LINE
-    told = record / (capacity / 8)
-    # The empty look at the end of a visit fetches the line where the next record will start. If the
-    # visit ended in the middle of that line it is there already, and has to be fetched again.
-    shared = 0 if record % LINE == 0 else 1 - (LINE / granule > 0 and record_starts_line(record, visit))
-    upgrades = lines + told + shared / visit
-    reads = lines + told + shared / visit
-    return upgrades, reads
-
-
-def record_starts_line(record, visit):
-    """The share of visits that end at the start of a line."""
-    step = record * visit % LINE
-    if step == 0:
-        return 1
-    at, ends, seen = 0, 0, set()
-    while at not in seen:
-        seen.add(at)
-        ends += at == 0
-        at = (at + step) % LINE
-    return ends / len(seen)
+    each = record / LINE + 1 / visit + record / (capacity / 8)
+    return each, each
 
 
 def gnuplot(path, series, y, x, setup, how):

@@ -24,6 +24,8 @@
 namespace slipring::bench {
 namespace {
 
+std::atomic<int> seen_signal = 0;
+
 std::uint64_t involuntary_switches() noexcept {
   rusage used{};
   ::getrusage(RUSAGE_THREAD, &used);
@@ -62,6 +64,7 @@ Try<Child> start(const std::function<bool()>& body) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != parent) ::_exit(1);  // it died in between
     ::signal(SIGPIPE, SIG_IGN);
+    for (const int number : {SIGINT, SIGTERM}) ::signal(number, SIG_DFL);
     if (!body()) ::_exit(1);
     ::exit(0);  // some rivals say goodbye to their daemon then
   }
@@ -113,6 +116,7 @@ Run::~Run() {
 
 Try<const Board*> Run::go(Placement placement, const std::vector<Side>& sides, double limit_s) {
   if (board_ == nullptr) return because("no memory for the reports of a run");
+  if (signal_seen() != 0) return because("interrupted");
   const auto count = static_cast<std::uint32_t>(sides.size());
   std::vector<Child> children;
   std::string why;
@@ -169,6 +173,14 @@ Try<const Board*> Run::go(Placement placement, const std::vector<Side>& sides, d
   if (!why.empty()) return because(why);
   return board_;
 }
+
+void heed_signals() noexcept {
+  for (const int number : {SIGINT, SIGTERM}) {
+    ::signal(number, [](int which) { seen_signal = which; });
+  }
+}
+
+int signal_seen() noexcept { return seen_signal; }
 
 bool pin_to(int cpu) noexcept {
   cpu_set_t set;

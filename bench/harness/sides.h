@@ -78,6 +78,11 @@ class Run {
   Board* board_ = nullptr;
 };
 
+/// From now on SIGINT and SIGTERM end a run between two measurements, so that nothing is left behind.
+void heed_signals() noexcept;
+/// The one that came; 0: none.
+[[nodiscard]] int signal_seen() noexcept;
+
 /// Does `cpu` exist, and may we run on it? Pins the calling thread when it may.
 [[nodiscard]] bool pin_to(int cpu) noexcept;
 /// CPUs that this process may use.

@@ -14,20 +14,6 @@ namespace {
 namespace ipc = boost::interprocess;
 
 class Form {
-  /// Its name goes with it, if we made it.
-  struct Owned {
-    std::string name;
-    pid_t owner = ::getpid();
-    std::unique_ptr<ipc::message_queue> queue;
-    Owned() = default;
-    Owned(const Owned&) = delete;
-    Owned& operator=(const Owned&) = delete;
-    ~Owned() {
-      queue.reset();
-      if (::getpid() == owner) ipc::message_queue::remove(name.c_str());
-    }
-  };
-
  public:
   struct Sender {
     ipc::message_queue& queue;
@@ -54,24 +40,27 @@ class Form {
 
   static Try<Form> make(const Shape& shape) {
     static int counter = 0;
-    auto owned = std::make_shared<Owned>();
-    owned->name = "slipring-bench-" + std::to_string(::getpid()) + "-" + std::to_string(++counter);
+    const std::string name =
+        "slipring-bench-" + std::to_string(::getpid()) + "-" + std::to_string(++counter);
     try {
-      owned->queue = std::make_unique<ipc::message_queue>(
-          ipc::create_only, owned->name.c_str(),
-          std::max<std::size_t>(1, shape.ring_bytes / shape.size), shape.size);
+      auto queue = std::make_shared<ipc::message_queue>(
+          ipc::create_only, name.c_str(), std::max<std::size_t>(1, shape.ring_bytes / shape.size),
+          shape.size);
+      // The sides are forked and have it mapped: whatever ends us, no name is left.
+      ipc::message_queue::remove(name.c_str());
+      return Form(std::move(queue), shape.size);
     } catch (const ipc::interprocess_exception& refused) {
       return because(refused.what());
     }
-    return Form(std::move(owned), shape.size);
   }
-  Try<Sender> sender(std::uint32_t) { return Sender{*owned_->queue, bytes()}; }
-  Try<Receiver> receiver() { return Receiver{*owned_->queue, bytes()}; }
+  Try<Sender> sender(std::uint32_t) { return Sender{*queue_, bytes()}; }
+  Try<Receiver> receiver() { return Receiver{*queue_, bytes()}; }
 
  private:
-  Form(std::shared_ptr<Owned> owned, std::size_t size) : owned_(std::move(owned)), size_(size) {}
+  Form(std::shared_ptr<ipc::message_queue> queue, std::size_t size)
+      : queue_(std::move(queue)), size_(size) {}
   [[nodiscard]] std::vector<std::byte> bytes() const { return std::vector<std::byte>(size_); }
-  std::shared_ptr<Owned> owned_;
+  std::shared_ptr<ipc::message_queue> queue_;
   std::size_t size_;
 };
 

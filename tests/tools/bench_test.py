@@ -31,7 +31,7 @@ def refuse(*calls):
             struct.pack('<HxxxxxxQ', len(code), ctypes.addressof(held)))
         if libc.prctl(38, 1, 0, 0, 0) != 0:  # PR_SET_NO_NEW_PRIVS
             os._exit(96)
-        if libc.prctl(22, 2, ctypes.addressof(program), 0, 0) != 0:  # PR_SET_SECCOMP
+        if libc.prctl(22, 2, ctypes.c_void_p(ctypes.addressof(program)), 0, 0) != 0:  # PR_SET_SECCOMP
             os._exit(97)
     return apply
 
