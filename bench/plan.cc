@@ -292,8 +292,8 @@ tl::expected<Plan, Refused> make_plan(const Options& options, Field& field,
     case Options::Kind::quick:
       plan.name = "quick";
       plan.rounds = 11;
-      plan.terms.seconds = 0.06;
-      plan.terms.laps = 25;
+      plan.terms.seconds = 0.09;
+      plan.terms.laps = 50;
       plan.calibration = 0.08;
       plan.limit_s = 160;
       plan_quick(planner);

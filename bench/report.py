@@ -96,7 +96,8 @@ class Run:
     def calibration(self):
         names = [('raw_ns', 'one line there and back', 'ns'), ('bulk_256_gbs', 'stream, blocks of 256 B', 'GB/s'),
                  ('bulk_1k_gbs', 'stream, blocks of 1 KiB', 'GB/s'), ('bulk_4k_gbs', 'stream, blocks of 4 KiB', 'GB/s'),
-                 ('bulk_64k_gbs', 'stream, blocks of 64 KiB', 'GB/s'), ('copy_64k_gbs', 'copied stream, 64 KiB', 'GB/s'),
+                 ('bulk_64k_gbs', 'stream, blocks of 64 KiB', 'GB/s'),
+                 ('bulk_4m_ring_gbs', 'the same through 4 MiB', 'GB/s'), ('copy_64k_gbs', 'copied stream, 64 KiB', 'GB/s'),
                  ('memcpy_64k_gbs', 'memcpy on one core, 64 KiB', 'GB/s'), ('memcpy_1m_gbs', 'memcpy, 1 MiB', 'GB/s'),
                  ('memcpy_64m_gbs', 'memcpy, 64 MiB', 'GB/s'), ('futex_ns', 'futex there and back, across CPUs', 'ns'),
                  ('futex_one_cpu_ns', 'the same on one CPU', 'ns'), ('pipe_ns', 'pipe, across CPUs', 'ns'),
@@ -125,7 +126,7 @@ class Run:
             for cell in self.best([c for c in cells if c['bytes'] == size], figure, smallest):
                 if cell['name'] not in names:
                     names.append(cell['name'])
-        names.sort(key=lambda n: (not n.startswith('slipring'), names.index(n)))
+        names.sort(key=lambda n: not n.startswith('slipring'))  # stable: the best come first
         rows = []
         for name in names:
             row, label = [], name
@@ -287,7 +288,9 @@ class Run:
             points = [(size, *(self.calibrated(f'bulk_{key}_gbs')[i] for i in (1, 0, 2)))
                       for size, key in ((256, '256'), (1024, '1k'), (4096, '4k'), (65536, '64k'))]
             series.append(('limit of a stream', [p for p in points if p[1]]))
-        gnuplot(path, series, what, 'bytes of a message', 'set logscale xy; set format x "%.0s%cB"',
+        sizes = [8, 64, 256, KIB, 4 * KIB, 64 * KIB, MIB]
+        tics = ', '.join(f'"{size_text(size)}" {size}' for size in sizes)
+        gnuplot(path, series, what, 'message', f'set logscale xy; set xrange [6:2e6]; set xtics ({tics})',
                 '1:2:3:4 with yerrorlines')
 
     def plot_curves(self, path, what, cells):
@@ -296,7 +299,7 @@ class Run:
             curve = cell['classes'][self.of_class].get('curve', [])
             series.append((cell['name'], [(1 / (1 - q), ns) for q, ns in curve if q >= 0.25]))
         tics = 'set xtics ("50 %%" 2, "90 %%" 10, "99 %%" 100, "99.9 %%" 1000, "99.99 %%" 10000, "99.999 %%" 100000)'
-        gnuplot(path, series, what, 'share of messages', f'set logscale xy; {tics.replace("%%", "%")}',
+        gnuplot(path, series, what, 'share of messages', f'set logscale xy; {tics}',
                 '1:2 with linespoints')
 
     def plot_rounds(self, path):
@@ -312,7 +315,7 @@ def predicted_lines(size, granule, visit, capacity):
     A record is a commit word and its payload, rounded up to the granule; from 512 bytes on the
     payload starts on a line of its own. Each line is taken once and fetched once per lap. A visit
     ends with a look at the word behind the last record, so the line of that word is taken and
-    fetched once more. read_pos moves once per eighth of the capacity."""
+    fetched once more. read_pos moves once per eighth of the capacity at most."""
     if size >= 512:
         record = LINE + -(-size // LINE) * LINE
     else:

@@ -373,6 +373,7 @@ Figures calibrate(Cpus cpus, std::size_t ring, double budget) {
     add("bulk_1k_gbs", bulk_limit_gbs(cpus, ring, 1 << 10, some(kGiB)));
     add("bulk_4k_gbs", bulk_limit_gbs(cpus, ring, 4 << 10, some(kGiB)));
     add("bulk_64k_gbs", bulk_limit_gbs(cpus, ring, 64 << 10, some(kGiB)));
+    add("bulk_4m_ring_gbs", bulk_limit_gbs(cpus, std::size_t{4} << 20, 64 << 10, some(kGiB)));
     add("copy_64k_gbs", copy_limit_gbs(cpus, ring, 64 << 10, some(kGiB)));
     add("futex_ns", wake_round_trip_ns(cpus, Sleep::futex, few(2000)));
     add("pipe_ns", wake_round_trip_ns(cpus, Sleep::pipe, few(1000)));
