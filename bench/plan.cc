@@ -313,6 +313,8 @@ tl::expected<Plan, Refused> make_plan(const Options& options, Field& field,
   }
   if (options.rounds > 0) plan.rounds = options.rounds;
   if (options.seconds > 0) plan.terms.seconds = options.seconds;
+  // Whoever asks for a brief look does not want a long calibration.
+  plan.calibration = std::min(plan.calibration, 10 * plan.terms.seconds);
   if (plan.cells.empty()) {
     return tl::unexpected(Refused{"nothing to measure (not_supported)",
                                   "nobody that can run here takes messages of these sizes",

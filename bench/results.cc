@@ -107,10 +107,10 @@ void add_ratios(const Cell& cell, const Figures& calibration, double raw_ns, Fig
       // Against the stream of blocks of its size; small messages against that of a page, and large
       // ones, which leave the caches of one core, against that through 4 MiB.
       const std::size_t size = cell.shape.size;
-      const char* const limit = size >= std::size_t{1} << 20   ? "bulk_4m_ring_gbs"
+      const char* const limit = size >= std::size_t{1} << 20    ? "bulk_4m_ring_gbs"
                                 : size >= std::size_t{64} << 10 ? "bulk_64k_gbs"
-                                : size == std::size_t{1} << 10 ? "bulk_1k_gbs"
-                                                               : "bulk_4k_gbs";
+                                : size == std::size_t{1} << 10  ? "bulk_1k_gbs"
+                                                                : "bulk_4k_gbs";
       over("x_bulk", "gbs", calibration.get(limit));
       over("x_bulk_256", "gbs", calibration.get("bulk_256_gbs"));
       over("x_copy", "gbs", calibration.get("copy_64k_gbs"));

@@ -78,7 +78,8 @@ class Run {
   Board* board_ = nullptr;
 };
 
-/// From now on SIGINT and SIGTERM end a run between two measurements, so that nothing is left behind.
+/// From now on SIGINT and SIGTERM end a run between two measurements, so that nothing is left
+/// behind.
 void heed_signals() noexcept;
 /// The one that came; 0: none.
 [[nodiscard]] int signal_seen() noexcept;

@@ -18,7 +18,11 @@ class Form {
   struct End {
     void* context = ::zmq_ctx_new();
     void* socket = ::zmq_socket(context, ZMQ_PAIR);
-    End() = default;
+    /// `most`: messages that wait on this side, as many as the storage of the others holds.
+    explicit End(int most) {
+      ::zmq_setsockopt(socket, ZMQ_SNDHWM, &most, sizeof most);
+      ::zmq_setsockopt(socket, ZMQ_RCVHWM, &most, sizeof most);
+    }
     End(const End&) = delete;
     End& operator=(const End&) = delete;
     ~End() {
@@ -49,33 +53,35 @@ class Form {
     }
   };
 
-  static Try<Form> make(const Shape&) {
+  static Try<Form> make(const Shape& shape) {
     static int counter = 0;
     auto is_there = Announcement::make();
     if (!is_there) return because(is_there.error());
     // In the abstract namespace: nothing is left in a directory.
     return Form(
         "ipc://@slipring-bench-" + std::to_string(::getpid()) + "-" + std::to_string(++counter),
-        std::move(*is_there));
+        std::move(*is_there),
+        static_cast<int>(std::max<std::size_t>(8, shape.ring_bytes / shape.size)));
   }
   Try<Sender> sender(std::uint32_t) {
     if (!is_there_.wait()) return because("the other side did not come");
-    auto end = std::make_unique<End>();
+    auto end = std::make_unique<End>(most_);
     if (::zmq_connect(end->socket, address_.c_str()) != 0) return because(::zmq_strerror(errno));
     return Sender{std::move(end)};
   }
   Try<Receiver> receiver() {
-    auto end = std::make_unique<End>();
+    auto end = std::make_unique<End>(most_);
     if (::zmq_bind(end->socket, address_.c_str()) != 0) return because(::zmq_strerror(errno));
     is_there_.say();
     return Receiver{std::move(end)};
   }
 
  private:
-  Form(std::string address, Announcement is_there)
-      : address_(std::move(address)), is_there_(std::move(is_there)) {}
+  Form(std::string address, Announcement is_there, int most)
+      : address_(std::move(address)), is_there_(std::move(is_there)), most_(most) {}
   std::string address_;
   Announcement is_there_;  // a connection that comes too early is tried again after 100 ms
+  int most_;
 };
 
 }  // namespace
