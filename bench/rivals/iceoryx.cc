@@ -131,10 +131,12 @@ class Form {
     }
   };
 
-  static Try<Form> make(const Shape&) {
+  static Try<Form> make(const Shape& shape) {
     if (!daemon().why().empty()) return because(daemon().why());
     static int counter = 0;
-    return Form(std::to_string(::getpid()) + "-" + std::to_string(++counter));
+    // As much as the others have under way; 256 is the most it takes.
+    return Form(std::to_string(::getpid()) + "-" + std::to_string(++counter),
+                std::clamp<std::size_t>(shape.ring_bytes / shape.size, 2, 256));
   }
   Try<Sender> sender(std::uint32_t) {
     join();
@@ -151,20 +153,22 @@ class Form {
   Try<Receiver> receiver() {
     join();
     iox::popo::SubscriberOptions options;
-    options.queueCapacity = 256;  // the most it takes
+    options.queueCapacity = most_;
     options.queueFullPolicy = iox::popo::QueueFullPolicy::BLOCK_PRODUCER;
     return Receiver{std::make_unique<iox::popo::UntypedSubscriber>(service(), options)};
   }
 
  private:
-  explicit Form(std::string id) : id_(std::move(id)) {}
+  Form(std::string id, std::size_t most) : id_(std::move(id)), most_(most) {}
   [[nodiscard]] iox::capro::ServiceDescription service() const {
     return {"slipring", "bench", iox::capro::IdString_t(iox::cxx::TruncateToCapacity, id_.c_str())};
   }
   /// Each side is a process of its own, which says so once.
   static void join() {
     static const bool joined = [] {
-      iox::log::LogManager::GetLogManager().SetDefaultLogLevel(iox::log::LogLevel::kError);
+      // It would print among our figures.
+      iox::log::LogManager::GetLogManager().SetDefaultLogLevel(
+          iox::log::LogLevel::kOff, iox::log::LogLevelOutput::kHideLogLevel);
       const std::string name = "slipring-bench-" + std::to_string(::getpid());
       iox::runtime::PoshRuntime::initRuntime(
           iox::RuntimeName_t(iox::cxx::TruncateToCapacity, name.c_str()));
@@ -174,6 +178,7 @@ class Form {
   }
 
   std::string id_;
+  std::size_t most_;
 };
 
 class Iceoryx final : public Contender {
