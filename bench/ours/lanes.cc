@@ -302,6 +302,7 @@ void add_lanes(Field& field) {
   many = traits("slipring.total", "slipring, many senders, one order");
   many.max_producers = 4;
   many.groups = false;
+  many.max_size = std::size_t{32} << 10;  // a quarter of the ring, less its header
   add<How::claim>(field, many, {RingForm::total, WaitStrategy::adaptive(), 64});
 }
 
