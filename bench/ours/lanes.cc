@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <bit>
+#include <chrono>
 #include <utility>
 
 #include "harness/memory.h"
@@ -21,6 +22,7 @@ struct Setup {
   RingForm form = RingForm::lane;
   wait::WaitStrategy wait;
   std::uint32_t granule = 8;
+  std::chrono::nanoseconds max_slip = wait::Pacer::kDefaultCap;
 };
 
 ShmOptions options_of(const Setup& setup, const Shape& shape) {
@@ -36,6 +38,7 @@ ShmOptions options_of(const Setup& setup, const Shape& shape) {
   }
   options.wait = setup.wait;
   options.granule = setup.granule;
+  options.max_slip = setup.max_slip;
   options.lock = shape.lock_memory;
   return options;
 }
@@ -207,15 +210,24 @@ class TypedForm {
     explicit Tx(Sender<T> tx) : tx_(std::move(tx)) {}
     template <typename Size, typename Wait>
     bool put(Size size, std::uint64_t base, const Wait&) {
-      auto claim = tx_.claim();
-      if (!claim) [[unlikely]]
-        return false;
-      fill(claim->value().bytes, size, base);
-      claim->commit();
+      T value;
+      fill(value.bytes, size, base);
+      return tx_.send(value).has_value();
+    }
+    template <typename Size, typename Wait>
+    bool put_many(Size size, std::uint64_t base, std::uint64_t count, const Wait&) {
+      T values[kMostTogether];
+      for (std::uint64_t at = 0; at < count;) {
+        const std::size_t n = std::min<std::uint64_t>(count - at, kMostTogether);
+        for (std::size_t i = 0; i < n; ++i) fill(values[i].bytes, size, base + at + i);
+        if (!tx_.send_run({values, n})) return false;
+        at += n;
+      }
       return true;
     }
 
    private:
+    static constexpr std::size_t kMostTogether = 32;
     Sender<T> tx_;
   };
   class Rx {
@@ -228,6 +240,15 @@ class TypedForm {
         return false;
       see(message->value().bytes, N);
       return true;
+    }
+    /// A run, however long: nobody here sends longer ones than are asked for.
+    template <typename See, typename Wait>
+    std::size_t take_many(See& see, std::size_t, const Wait&) {
+      const auto run = rx_.peek_run();
+      if (!run) [[unlikely]]
+        return 0;
+      for (const T& value : run->values()) see(value.bytes, N);
+      return run->values().size();
     }
 
    private:
@@ -283,27 +304,29 @@ void add_lanes(Field& field) {
   Traits typed = traits("slipring.typed", "slipring, Sender<T> and Receiver<T>");
   using TypedSizes = std::index_sequence<8, 64, 256>;
   typed.sizes = sizes_of(TypedSizes{});
-  typed.groups = false;
   field.add(typed,
             [](const Shape& shape) { return session_of_size<TypedForm>(shape, TypedSizes{}); });
   Traits spin = traits("slipring.spin", "slipring, waits by spinning");
   spin.parks = false;
-  add<How::claim>(field, spin, {RingForm::lane, WaitStrategy::spin(), 8});
+  add<How::claim>(field, spin, {.wait = WaitStrategy::spin()});
   add<How::claim>(field, traits("slipring.park", "slipring, parks at once"),
-                  {RingForm::lane, WaitStrategy::park(), 8});
+                  {.wait = WaitStrategy::park()});
   add<How::claim>(field, traits("slipring.lines", "slipring, a line for each record"),
-                  {RingForm::lane, WaitStrategy::adaptive(), 64});
+                  {.granule = 64});
+  Setup unpaced;
+  unpaced.max_slip = std::chrono::nanoseconds(0);
+  add<How::send>(field, traits("slipring.unpaced", "slipring, never stays away"), unpaced);
   Traits threads = traits("slipring.threads", "slipring, between threads");
   threads.placement = Placement::threads;
   add<How::claim>(field, threads, {});
   Traits many = traits("slipring.mpsc", "slipring, many senders, order of each");
   many.max_producers = 4;
-  add<How::claim>(field, many, {RingForm::per_producer, WaitStrategy::adaptive(), 8});
+  add<How::claim>(field, many, {.form = RingForm::per_producer});
   many = traits("slipring.total", "slipring, many senders, one order");
   many.max_producers = 4;
   many.groups = false;
   many.max_size = std::size_t{32} << 10;  // a quarter of the ring, less its header
-  add<How::claim>(field, many, {RingForm::total, WaitStrategy::adaptive(), 64});
+  add<How::claim>(field, many, {.form = RingForm::total, .granule = 64});
 }
 
 }  // namespace slipring::bench

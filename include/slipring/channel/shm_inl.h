@@ -82,6 +82,8 @@ struct ReceiverState {
   /// Nothing to read: tell what was held back for a batch.
   void settle() noexcept;
   [[nodiscard]] bool has_record() noexcept;
+  /// The same, of many senders a part at a time: for polling.
+  [[nodiscard]] bool has_record_soon() noexcept;
   void look_after_the_dead() noexcept;
 };
 

@@ -270,6 +270,11 @@ class LaneConsumer {
   /// Orders: lane.publish.
   [[nodiscard]] bool has_record() const noexcept;
 
+  /// Header word of the next record: for whoever polls many lanes. Valid until the next release.
+  [[nodiscard]] const SharedWord<std::uint64_t>& next_header() const noexcept {
+    return header(my_read_);
+  }
+
   /// Gives back `record` and all older ones. Releasing twice changes nothing. True when read_pos
   /// was told, so that a producer waiting for room may be rung.
   /// Orders: lane.reclaim.

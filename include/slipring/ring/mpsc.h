@@ -78,8 +78,9 @@ template <typename Access = NativeAccess>
 template <typename Access = NativeAccess>
 void announce_join(const MpscParts& parts) noexcept;
 
-/// The consumer's end: polls lanes, busy ones always, quiet ones in turn, so that a thousand idle
-/// producers cost a busy one little. A stopped, killed or lying producer touches its own lane only.
+/// The consumer's end: polls lanes, busy ones always, quiet ones a slice at a time, so that a
+/// thousand idle producers cost a busy one little. A stopped, killed or lying producer touches its
+/// own lane only.
 ///
 /// Threads:  one at a time.
 /// Progress: a peek polls at most every lane once; no system call.
@@ -90,8 +91,9 @@ template <typename Access = NativeAccess>
 class MpscConsumer {
  public:
   static constexpr std::uint64_t kVisitBytes = std::uint64_t{16} << 10;
-  static constexpr std::uint32_t kHotSweeps = 16;  ///< Without a record for so long: quiet.
-  static constexpr std::uint32_t kAllHot = 64;     ///< With so few lanes none is ever quiet.
+  static constexpr std::uint32_t kBusySweeps = 16;    ///< Without a record for so long: quiet.
+  static constexpr std::uint32_t kAllBusy = 64;       ///< With so few lanes none is ever quiet.
+  static constexpr std::uint64_t kQuietRecords = 64;  ///< A slice of the quiet after so many.
 
   /// Attaches to every lane that was ever held. After a consumer's death `before` flags what it may
   /// have used, lane by lane.
@@ -113,6 +115,9 @@ class MpscConsumer {
   /// True when try_peek would not say `empty`. Looks at every lane and at new ones: for the moment
   /// before a park.
   [[nodiscard]] bool has_record() noexcept;
+  /// The same of the busy lanes and the next slice of the quiet ones: for polling. Calls in a row
+  /// come by every lane.
+  [[nodiscard]] bool has_record_soon() noexcept;
 
   /// Tells every read_pos that is behind and calls `told(lane)` for each.
   template <typename Told>
@@ -140,6 +145,11 @@ class MpscConsumer {
     std::uint32_t idle_sweeps = 0;
     bool poisoned = false;
   };
+  /// All that polling needs of a lane; a lane itself has no room in a cache with a thousand others.
+  struct Poll {
+    const SharedWord<std::uint64_t>* next;  // header word of its next record
+    std::uint32_t member;
+  };
   MpscConsumer(const MpscGeometry& geometry, const MpscParts& parts, LaneTuning tuning)
       : geometry_(geometry),
         parts_(parts),
@@ -148,7 +158,13 @@ class MpscConsumer {
         refused_(geometry.lanes) {}
   void look_for_joins();
   void attach_lanes(Predecessor before);
-  [[nodiscard]] bool is_due(const Member& member) const noexcept;
+  [[nodiscard]] Poll poll_of(std::uint32_t member) const noexcept;
+  [[nodiscard]] static bool has_something(const Poll& poll) noexcept;
+  void wake_quiet(std::size_t how_many) noexcept;
+  void put_by(std::size_t busy_at) noexcept;
+  [[nodiscard]] std::size_t quiet_slice() const noexcept {
+    return quiet_.size() / 64 < 4 ? 4 : quiet_.size() / 64;
+  }
   [[nodiscard]] Result<std::size_t> take_from(Member& member, std::span<Record> out) noexcept;
 
   MpscGeometry geometry_;
@@ -156,11 +172,14 @@ class MpscConsumer {
   LaneTuning tuning_;
   std::deque<Member> members_;  // stable addresses
   std::vector<LaneConsumer<Access>*> slots_;
-  std::size_t current_ = 0;  // the member being visited
+  // Every sound member is in one of these; room for all is there before the first is added.
+  std::vector<Poll> busy_, quiet_;
+  std::size_t current_ = 0;      // the one being visited, in busy_
+  std::size_t quiet_at_ = 0;     // the next one to look at, in quiet_
+  std::uint64_t quiet_due_ = 0;  // released_records_ to do so at
   std::uint64_t visit_left_ = kVisitBytes;
   std::uint64_t released_records_ = 0, released_bytes_ = 0;
   std::uint64_t seen_epoch_ = 0;
-  std::uint32_t sweep_ = 0;
   std::uint32_t poisoned_ = 0;
   std::vector<bool> refused_;     // lanes that could not be attached
   std::uint32_t unreported_ = 0;  // of these

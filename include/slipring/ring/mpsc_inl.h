@@ -68,6 +68,8 @@ Result<MpscConsumer<Access>> MpscConsumer<Access>::attach(std::span<std::byte> a
   const auto geometry = load_mpsc_geometry<Access>(area);
   if (!geometry) return tl::unexpected(geometry.error());
   MpscConsumer consumer(*geometry, MpscParts(area, *geometry), tuning);
+  consumer.busy_.reserve(geometry->lanes);
+  consumer.quiet_.reserve(geometry->lanes);
   // SYNC mpsc.join (acquire <- release in announce_join): the roles taken before it are visible.
   consumer.seen_epoch_ = Access::load_acquire(consumer.parts_.consumer().epoch);
   // TRUST: every lane is looked at, whatever number a producer left there.
@@ -103,14 +105,43 @@ void MpscConsumer<Access>::attach_lanes(Predecessor before) {
     }
     members_.push_back(Member{std::move(*lane), i});
     slots_[i] = &members_.back().lane;
+    busy_.push_back(poll_of(static_cast<std::uint32_t>(members_.size() - 1)));
   }
 }
 
 template <typename Access>
-bool MpscConsumer<Access>::is_due(const Member& member) const noexcept {
-  if (member.idle_sweeps < kHotSweeps || members_.size() <= kAllHot) return true;
-  // A quiet lane is polled in one of 16 sweeps, each sweep another sixteenth of them.
-  return member.index % 16 == sweep_ % 16;
+auto MpscConsumer<Access>::poll_of(std::uint32_t member) const noexcept -> Poll {
+  return {&members_[member].lane.next_header(), member};
+}
+
+template <typename Access>
+bool MpscConsumer<Access>::has_something(const Poll& poll) noexcept {
+  // SYNC lane.publish (acquire <- release in LaneProducer::publish): only whether to visit the
+  // lane; what it holds is read there.
+  return Access::load_acquire(*poll.next) != 0;
+}
+
+// Looks at the next quiet lanes and makes busy those with something.
+template <typename Access>
+void MpscConsumer<Access>::wake_quiet(std::size_t how_many) noexcept {
+  for (std::size_t left = std::min(how_many, quiet_.size()); left != 0; --left) {
+    if (quiet_at_ >= quiet_.size()) quiet_at_ = 0;
+    if (!has_something(quiet_[quiet_at_])) {
+      ++quiet_at_;
+      continue;
+    }
+    members_[quiet_[quiet_at_].member].idle_sweeps = 0;
+    busy_.push_back(quiet_[quiet_at_]);
+    quiet_[quiet_at_] = quiet_.back();  // looked at in its turn, here
+    quiet_.pop_back();
+  }
+}
+
+template <typename Access>
+void MpscConsumer<Access>::put_by(std::size_t busy_at) noexcept {
+  quiet_.push_back(busy_[busy_at]);
+  busy_[busy_at] = busy_.back();
+  busy_.pop_back();
 }
 
 template <typename Access>
@@ -122,7 +153,7 @@ Result<std::size_t> MpscConsumer<Access>::take_from(Member& member,
     member.idle_sweeps = 0;
     for (Record& record : out.first(*found)) record.source = member.index;
   } else if (found.error().code == Errc::corrupt) {
-    member.poisoned = true;
+    member.poisoned = true;  // its word stays as it is: the sweep drops it
     ++poisoned_;
   }
   return found;
@@ -136,29 +167,41 @@ Result<std::size_t> MpscConsumer<Access>::peek_many(std::span<Record> out) noexc
     return fail(Errc::corrupt, 0, "mpsc: lane");
   }
   // The lane being visited first, as long as it has something and its visit is not over.
-  if (!members_.empty() && visit_left_ != 0) {
-    auto found = take_from(members_[current_], out);
+  if (current_ < busy_.size() && visit_left_ != 0) {
+    auto found = take_from(members_[busy_[current_].member], out);
     if (found || found.error().code == Errc::corrupt) return found;
   }
   look_for_joins();
   if (unreported_ != 0) [[unlikely]]
     return peek_many(out);
-  ++sweep_;
-  const std::size_t count = members_.size();
-  for (std::size_t step = 1; step <= count; ++step) {
-    const std::size_t at = (current_ + step) % count;
-    Member& member = members_[at];
-    if (!is_due(member)) continue;
-    auto found = take_from(member, out);
-    if (!found && found.error().code == Errc::empty) {
-      if (member.idle_sweeps < kHotSweeps) ++member.idle_sweeps;
+  if (released_records_ >= quiet_due_) {
+    quiet_due_ = released_records_ + kQuietRecords;
+    wake_quiet(quiet_slice());
+  }
+  for (std::size_t left = busy_.size(); left != 0; --left) {
+    if (++current_ >= busy_.size()) current_ = 0;
+    Poll& poll = busy_[current_];
+    Member& member = members_[poll.member];
+    poll.next = &member.lane.next_header();
+    if (!has_something(poll) || member.poisoned) {
+      if (++member.idle_sweeps > kBusySweeps && members_.size() > kAllBusy && !member.poisoned) {
+        put_by(current_);
+        if (current_-- == 0) current_ = busy_.empty() ? 0 : busy_.size() - 1;
+      }
       continue;
     }
-    current_ = at;
+    auto found = take_from(member, out);
+    if (!found && found.error().code == Errc::empty) continue;
     visit_left_ = kVisitBytes;
     return found;
   }
-  return fail(Errc::empty, 0, "mpsc: peek");
+  // Nothing of the busy ones: a caller that only tries comes by the quiet ones this way.
+  const std::size_t busy = busy_.size();
+  wake_quiet(quiet_slice());
+  if (busy_.size() == busy) return fail(Errc::empty, 0, "mpsc: peek");
+  current_ = busy;
+  visit_left_ = kVisitBytes;
+  return take_from(members_[busy_[busy].member], out);
 }
 
 template <typename Access>
@@ -198,15 +241,22 @@ std::uint64_t MpscConsumer<Access>::messages() const noexcept {
 }
 
 template <typename Access>
-bool MpscConsumer<Access>::has_record() noexcept {
+bool MpscConsumer<Access>::has_record_soon() noexcept {
   look_for_joins();
-  bool found = unreported_ != 0;
-  for (Member& member : members_) {
-    if (member.poisoned || !member.lane.has_record()) continue;
-    member.idle_sweeps = 0;  // so that the next sweep visits it
-    found = true;
-  }
-  return found;
+  const std::size_t busy = busy_.size();
+  wake_quiet(quiet_slice());
+  if (unreported_ != 0 || busy_.size() != busy) return true;
+  return std::any_of(busy_.begin(), busy_.end(), [this](Poll& poll) {
+    const Member& member = members_[poll.member];
+    poll.next = &member.lane.next_header();
+    return !member.poisoned && has_something(poll);
+  });
+}
+
+template <typename Access>
+bool MpscConsumer<Access>::has_record() noexcept {
+  wake_quiet(quiet_.size());
+  return has_record_soon();
 }
 
 template <typename Access>
