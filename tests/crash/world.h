@@ -30,21 +30,24 @@ inline constexpr std::uint16_t kLastBit = 0x8000;
 
 /// What whoever is about to die says outside the ring. Survives SIGKILL.
 struct Log {
-  std::uint64_t began;        ///< Messages of the victim: sends that were begun,
-  std::uint64_t done;         ///< and those whose commit returned.
-  std::uint64_t peeked[2];    ///< Of each stream: shown to a receiver that may be dead by now,
-  std::uint64_t released[2];  ///< and given back, or about to be.
+  std::uint64_t began;           ///< Messages of the victim: sends that were begun,
+  std::uint64_t done;            ///< and those whose commit returned.
+  std::uint64_t peeked[2];       ///< Of each stream: shown to a receiver that may be dead by now,
+  std::uint64_t released[2];     ///< and given back, or about to be.
+  std::uint64_t done_of_second;  ///< Two senders at a time: of the other one.
 };
 
 /// Counts of a test, as its RELIABILITY line shows them.
 struct Tally {
   std::uint64_t kill_points = 0, images = 0, instructions = 0, diverged = 0;
   std::uint64_t lost = 0, torn = 0, duplicated = 0, stalls = 0, leaked_bytes = 0, violations = 0;
-  std::vector<std::string> complaints;  ///< The first few, with how to repeat them.
-  std::string at;                       ///< "total/commit step 17"
+  std::uint64_t foreign_bytes = 0, reclaims = 0;  ///< Of one that was stopped, by the others.
+  std::vector<std::string> complaints;            ///< The first few, with how to repeat them.
+  std::string at;                                 ///< "total/commit@17"
+  std::uint64_t of_living = 0;  ///< What the dead of this scenario had sent before.
 
   [[nodiscard]] std::uint64_t faults() const noexcept {
-    return lost + torn + duplicated + stalls + leaked_bytes + violations;
+    return lost + torn + duplicated + stalls + leaked_bytes + violations + foreign_bytes + reclaims;
   }
   void complain(std::uint64_t& count, const std::string& what, std::uint64_t by = 1) {
     count += by;
@@ -58,13 +61,15 @@ struct Tally {
 }
 
 /// A ring in a segment that this process and its forks map, with the image that each run begins
-/// with: gone round at least once, so that no byte of it is known to be zero, and nobody attached.
+/// with: nobody attached, and gone round, so that no byte of it is known to be zero.
 class World {
  public:
-  /// `start`: offset in the lap at which the ring stands, where its form allows.
+  /// A ring in which nobody ever was.
+  static constexpr std::uint64_t kFresh = ~std::uint64_t{0};
+  /// `start`: offset in the lap at which every lane stands, a multiple of 64; or kFresh.
   World(const ShmOptions& options, std::uint64_t start)
       : options_(options), segment_(make(options)), log_(4096), prepared_(watched()) {
-    used_up_to(start);
+    if (start != kFresh) used_up_to(start);
     prepared_ = Image(watched());
     if (const auto report = channel::check(segment_)) before_ = report->committed;
   }
@@ -74,16 +79,14 @@ class World {
   [[nodiscard]] const ShmOptions& options() const { return options_; }
   [[nodiscard]] const segment::Segment& segment() const { return segment_; }
   [[nodiscard]] Log& log() const { return log_.as<Log>(); }
-  [[nodiscard]] Watched watched() const {
-    return {segment_.body(), {log_.data(), sizeof(Log)}};
-  }
+  [[nodiscard]] Watched watched() const { return {segment_.body(), {log_.data(), sizeof(Log)}}; }
   void begin_again() const { prepared_.put_back(watched()); }
 
   /// The same memory through a descriptor and a mapping of its own, as another process has it.
   [[nodiscard]] segment::Segment again() const {
     const std::string self = "/proc/self/fd/" + std::to_string(segment_.fd());
-    auto opened = segment::Segment::from_fd(
-        UniqueFd(::open(self.c_str(), O_RDWR | O_CLOEXEC)), segment::OpenMode::read_write);
+    auto opened = segment::Segment::from_fd(UniqueFd(::open(self.c_str(), O_RDWR | O_CLOEXEC)),
+                                            segment::OpenMode::read_write);
     if (!opened) std::abort();
     return std::move(*opened);
   }
@@ -100,15 +103,22 @@ class World {
     return std::move(*made);
   }
   void used_up_to(std::uint64_t start) const {
-    auto from = sender();
     auto to = receiver();
-    if (!from || !to) std::abort();
-    // Records of 64 bytes, header included, until the frontier stands at `start`.
-    const std::uint64_t rounds = (options_.capacity + start) / 64;
+    std::vector<ShmSender> from;  // every place was somebody's
+    const std::uint32_t places = options_.form == RingForm::per_producer ? options_.senders : 1;
+    while (to && from.size() < places) {
+      auto made = sender();
+      if (!made) break;
+      from.push_back(std::move(*made));
+    }
+    if (from.size() != places) std::abort();
     std::byte filler[56];
     std::memset(filler, 0x5a, sizeof filler);
-    for (std::uint64_t i = 0; i < rounds; ++i) {
-      if (!from->try_send(filler) || !to->try_peek()) std::abort();
+    // Records of 64 bytes, header included, until each frontier stands at `start`.
+    for (std::uint64_t i = 0; i < (options_.capacity + start) / 64; ++i) {
+      for (ShmSender& one : from) {
+        if (!one.try_send(filler) || !to->try_peek()) std::abort();
+      }
     }
   }
 
@@ -132,7 +142,7 @@ template <typename Sender>
 class Judge {
  public:
   Judge(const World& world, Tally& tally, std::uint64_t of_living)
-      : world_(world), tally_(tally), log_(world.log()), of_living_(of_living) {
+      : tally_(tally), log_(world.log()), of_living_(of_living) {
     for (int s = 0; s < 2; ++s) next_[s] = kUnknown;
   }
 
@@ -168,6 +178,8 @@ class Judge {
     const int s = static_cast<int>(stream);
     return next_[s] == kUnknown ? log_.released[s] : next_[s];
   }
+  /// The living sent more of theirs.
+  void expect_of_living(std::uint64_t sent) { of_living_ = sent; }
   /// Once everything was read: is all there that must be?
   void expect_complete() {
     if (reached(Stream::living) != of_living_) {
@@ -175,7 +187,8 @@ class Judge {
                                        std::to_string(of_living_) + " messages of the living");
     }
     const std::uint64_t n = reached(Stream::victim);
-    if (n < log_.done) tally_.complain(tally_.lost, "a message whose commit returned", log_.done - n);
+    if (n < log_.done)
+      tally_.complain(tally_.lost, "a message whose commit returned", log_.done - n);
     // A batch likewise: all of it or nothing.
     if (n > log_.began || (n != log_.done && n != log_.began)) {
       tally_.complain(tally_.torn, "half of what was begun: " + std::to_string(n) + " of " +
@@ -192,7 +205,6 @@ class Judge {
     return (stream == 0 ? "living " : "victim ") + std::to_string(n);
   }
 
-  const World& world_;
   Tally& tally_;
   Log& log_;
   std::uint64_t of_living_;

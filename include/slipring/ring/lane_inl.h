@@ -374,12 +374,18 @@ Result<void> LaneConsumer<Access>::recover(Predecessor before) noexcept {
       Access::load_relaxed(before_counts ? mine_->before_messages : mine_->messages);
   redelivered_ = told_redelivered_ =
       Access::load_relaxed(before_counts ? mine_->before_redelivered : mine_->redelivered);
-  if (before != Predecessor::dead) return {};
-  const auto walked =
-      walk_committed<Access>(data_, LaneShape{capacity_, granule_, max_payload_}, read);
+  // R8: a predecessor that left in order may itself have come behind one that died.
+  const std::uint64_t repeats_to = Access::load_relaxed(mine_->repeats_to);
+  if (before != Predecessor::dead && repeats_to <= read) return {};
+  std::uint64_t below = 0;
+  const auto walked = walk_committed<Access>(
+      data_, LaneShape{capacity_, granule_, max_payload_}, read,
+      [&](const RecordHeader&, const RecordExtent& record) { below += record.end <= repeats_to; });
   if (!walked) return tl::unexpected(walked.error());
-  redeliver_to_ = walked->frontier;
-  redeliver_last_ = messages_ + walked->messages;
+  const bool all = before == Predecessor::dead;
+  redeliver_to_ = all ? walked->frontier : std::min(repeats_to, walked->frontier);
+  redeliver_last_ = messages_ + (all ? walked->messages : below);
+  if (all) Access::store_relaxed(mine_->repeats_to, redeliver_to_);
   return {};
 }
 
