@@ -148,8 +148,8 @@ TEST_P(LaneAccess, AttachingFetchesEachWordOnceAndStoresNothingElse) {
         }
       });
       expect_single_fetches(trace, "attach");
-      const auto* says = reinterpret_cast<const std::byte*>(
-          lane_.consumer_side().repeats_to.policy_address());
+      const auto* says =
+          reinterpret_cast<const std::byte*>(lane_.consumer_side().repeats_to.policy_address());
       for (const auto& access : trace) {
         const bool may_store = consumer && before == Predecessor::dead && access.address == says;
         EXPECT_TRUE(access.kind == AccessKind::load || may_store);
