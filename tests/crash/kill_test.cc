@@ -236,6 +236,50 @@ TEST(Interleaving, TwoProcessesStepByStepLoseAndTearNothing) {
   print_faults_of("T4", tally, from, " schedules=" + std::to_string(tally.kill_points));
 }
 
+// ---------------------------------------------------------------- mistakes of others, as scenarios
+
+// Agrona 159, 160: recovery was refused when the ring was exactly full.
+TEST(History, AgronaUnblockWhenFull) {
+  Watchdog watchdog(60, "full");
+  for (const auto form : {RingForm::per_producer, RingForm::total}) {
+    Tally tally;
+    const World world(ring_options(form), 1024);
+    world.begin_again();
+    Scenario s{"full", ring_options(form), 0, Side::sender, 0, nullptr, nullptr, nullptr};
+    Living living(world, s);
+    Child victim = sleeper_after([&] {
+      static Context context(world);
+      if (!victim::fill_first(context)) std::abort();
+    });
+    std::uint64_t sent = 0;
+    while (send(*living.sender, Stream::living, sent)) ++sent;
+    EXPECT_GT(sent, 20u);
+    EXPECT_TRUE(victim.kill().killed_by(SIGKILL));
+    Judge judge(world, tally, sent);
+    (void)judge_what_is_left(world, std::move(living), judge, tally, Recovery::alone);
+    print_complaints(tally);
+    EXPECT_EQ(tally.faults(), 0u) << to_string(form);
+  }
+}
+
+// Ramen 398: two recoverers both advanced the position, and it went back.
+TEST(History, RamenTwoRecoverers) {
+  Watchdog watchdog(60, "two recoverers");
+  for (const auto form : {RingForm::lane, RingForm::per_producer, RingForm::total}) {
+    Tally tally;
+    const World world(ring_options(form), 1024);
+    for (int round = 0; round < 50; ++round) {
+      tally.at = std::string(to_string(form)) + "@" + std::to_string(round);
+      world.begin_again();
+      kill_both(world);
+      Judge judge(world, tally, 0);
+      (void)judge_what_is_left(world, {}, judge, tally, Recovery::two_at_once);
+    }
+    print_complaints(tally);
+    EXPECT_EQ(tally.faults(), 0u) << to_string(form);
+  }
+}
+
 // ------------------------------------------------------------------- the harness is able to fail
 
 struct Mutant {
