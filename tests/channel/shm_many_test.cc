@@ -303,6 +303,30 @@ TEST_P(Many, ASuccessorOfADeadReceiverGetsTheRestFlagged) {
   for (Child& child : senders) EXPECT_TRUE(child.wait().exited_with(0));
 }
 
+TEST_P(Many, AReceiverThatAcknowledgesEachRepeatsNoneThatItReleased) {
+  test::Watchdog watchdog(60, "acknowledging");
+  auto tx = ShmSender::create(name_, options());
+  ASSERT_THAT(tx, Succeeds());
+  for (std::uint32_t i = 0; i < 5; ++i) ASSERT_THAT(tx->try_send(bytes_of(Mark{1, i})), Succeeds());
+  const Child victim = test::sleeper_after([&] {
+    ShmOptions each = options();
+    each.ack_each = true;
+    static auto rx = ShmReceiver::open(name_, each);
+    if (!rx) std::abort();
+    for (int i = 0; i < 3; ++i) rx->try_peek()->release();
+    rx->try_peek()->keep();
+  });
+  victim.kill_to_zombie();
+  auto rx = ShmReceiver::open(name_, options());
+  ASSERT_THAT(rx, Succeeds());
+  for (std::uint32_t i = 3; i < 5; ++i) {
+    const auto message = rx->try_peek();
+    ASSERT_THAT(message, Succeeds());
+    EXPECT_EQ(mark_of(message->bytes()).number, i);
+    EXPECT_TRUE(message->redelivered());
+  }
+}
+
 TEST_P(Many, TellsWhoHoldsThePlacesWhenAllAreTaken) {
   ProcessEvent sent, leave;
   std::vector<Child> senders;

@@ -18,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-#include "slipring/base/unique_fd.h"
+#include "slipring/base/result.h"
 
 // One machine instruction at a time (docs/crash-testing.md). x86-64 only; no gtest here.
 namespace slipring::test {

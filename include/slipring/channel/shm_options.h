@@ -36,6 +36,9 @@ struct ShmOptions {
   Schema schema;              ///< Of the record type; default: bytes.
   wait::BellKind bell = wait::BellKind::futex;  ///< Of a lane, for both directions.
   wait::WaitStrategy wait = wait::WaitStrategy::adaptive();
+  /// Of this receiver: each release is told at once. After its death one message at most repeats,
+  /// and those still in view; else what an eighth of the capacity holds.
+  bool ack_each = false;
   /// Blocks for messages by reference, behind the ring in the same segment; nothing: none.
   std::optional<pool::PoolSpec> pool;
 
