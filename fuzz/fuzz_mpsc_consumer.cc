@@ -62,7 +62,7 @@ Rights rights_at(std::size_t offset) {
   if (offset < kLaneAreaBytes) return Rights::read_only;  // its block is the channel's to write
   const std::size_t in_lane = (offset - kLaneAreaBytes) % kStride;
   constexpr std::size_t kFirst = offsetof(ring::LaneConsumerSide, read_pos);
-  constexpr std::size_t kEnd = offsetof(ring::LaneConsumerSide, before_redelivered) + 8;
+  constexpr std::size_t kEnd = offsetof(ring::LaneConsumerSide, repeats_to) + 8;
   const bool told = in_lane >= kFirst && in_lane < kEnd;
   return told ? Rights::read_write : Rights::read_only;
 }

@@ -53,7 +53,7 @@ Rights rights_at(std::size_t offset) {
   const auto is_in = [&](std::size_t from, std::size_t to) {
     return offset >= from && offset < to;
   };
-  constexpr std::size_t kToldEnd = offsetof(Control, before_redelivered) + 8;
+  constexpr std::size_t kToldEnd = offsetof(Control, repeats_to) + 8;
   if (is_in(offsetof(Control, read_pos), kToldEnd)) return Rights::read_write;
   if (is_in(offsetof(Control, space_wanted), offsetof(Control, space_wanted) + 4)) {
     return Rights::read_write;

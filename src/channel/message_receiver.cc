@@ -96,7 +96,12 @@ struct MessageReceiverState {
       : ring(std::move(receiver)),
         pool(std::move(blocks)),
         assembler(options.mode, options.limits),
-        limits(options.limits) {}
+        limits(options.limits),
+        holders(pool ? ring.link().shape().senders : 0) {
+    // What a predecessor held when it died is lent again, for the references that are still there.
+    clear_orphans();
+    for (std::uint32_t i = 0; i < holders.size(); ++i) holders[i] = holder_of(i);
+  }
 
   ShmReceiver ring;
   std::optional<pool::BlockPool<>> pool;
@@ -104,6 +109,8 @@ struct MessageReceiverState {
   frame::Limits limits;
   std::optional<Current> current;
   std::deque<Departed> departed;
+  /// With a pool: the role word of each sender's place when a record of it was taken last.
+  std::vector<std::uint64_t> holders;
 
   /// Opens what a record brings as `current`. False: nothing for the user, look further.
   [[nodiscard]] Result<bool> take(const ring::Record& record) noexcept;
@@ -125,6 +132,11 @@ struct MessageReceiverState {
   /// Frees what `source` left open. True: it was something.
   bool forget(std::uint32_t source) noexcept;
   void note_departed() noexcept;
+  [[nodiscard]] std::uint64_t holder_of(std::uint32_t source) const noexcept {
+    // SYNC role.take (acquire <- release in leave_role): only whether it is another one.
+    return NativeAccess::load_acquire(ring.link().body().sender_role(source).word);
+  }
+  void note_holder(std::uint32_t source) noexcept;
   void note_end() noexcept;
   void clear_orphans() noexcept;
   void release_current() noexcept;
@@ -164,6 +176,15 @@ void MessageReceiverState::note_departed() noexcept {
     any = true;
   }
   if (any) clear_orphans();
+}
+
+// A place that a successor took from the dead before we looked: nobody departed, and what the dead
+// one lent without committing is still out.
+void MessageReceiverState::note_holder(std::uint32_t source) noexcept {
+  if (source >= holders.size()) return;
+  const std::uint64_t word = holder_of(source);
+  if (word == std::exchange(holders[source], word)) return;
+  clear_orphans();
 }
 
 // All senders are gone and everything was read: what is still open never becomes whole.
@@ -300,6 +321,7 @@ Result<bool> MessageReceiverState::take_control(const ring::Record& record) noex
 }
 
 Result<bool> MessageReceiverState::take(const ring::Record& record) noexcept {
+  note_holder(record.source);
   switch (record.kind) {
     case ring::RecordKind::block: return take_block(record);
     case ring::RecordKind::chunk: return take_chunk(record);
@@ -370,8 +392,6 @@ Result<MessageReceiver> MessageReceiver::over(ShmReceiver receiver, const Option
   }
   auto state =
       std::make_unique<MessageReceiverState>(std::move(receiver), messages, std::move(pool));
-  // What a predecessor held when it died is lent again, for the references that are still there.
-  state->clear_orphans();
   return MessageReceiver(std::move(state));
 }
 

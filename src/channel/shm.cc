@@ -340,18 +340,21 @@ namespace {
 
 using RingEnd = std::variant<ring::LaneConsumer<>, ring::MpscConsumer<>, ring::TotalConsumer<>>;
 
-Result<RingEnd> attach_consumer(const ShmLink& link) {
+Result<RingEnd> attach_consumer(const ShmLink& link, const ShmOptions& options) {
   const auto as_end = [](auto end) -> Result<RingEnd> {
     if (!end) return tl::unexpected(end.error());
     return RingEnd(std::move(*end));
   };
   const RingBody& body = link.body();
+  ring::LaneTuning lane;
+  ring::TotalTuning total;
+  if (options.ack_each) lane.tell_read_shift = total.tell_read_shift = 63;
   switch (link.shape().form) {
     case RingForm::per_producer:
-      return as_end(ring::MpscConsumer<>::attach(body.area(), link.predecessor()));
+      return as_end(ring::MpscConsumer<>::attach(body.area(), link.predecessor(), lane));
     case RingForm::total:
-      return as_end(ring::TotalConsumer<>::attach(body.area(), link.predecessor()));
-    default: return as_end(ring::LaneConsumer<>::attach(body.lane(0), link.predecessor()));
+      return as_end(ring::TotalConsumer<>::attach(body.area(), link.predecessor(), total));
+    default: return as_end(ring::LaneConsumer<>::attach(body.lane(0), link.predecessor(), lane));
   }
 }
 
@@ -361,7 +364,7 @@ Result<ShmReceiver> ShmReceiver::over(Result<ShmLink> link, const ShmOptions& op
   if (!link) return tl::unexpected(link.error());
   const RingBody body = link->body();
   const RingShape& shape = body.shape();
-  auto end = attach_consumer(*link);
+  auto end = attach_consumer(*link, options);
   if (!end) return tl::unexpected(end.error());
   // The words of sender 0 serve all senders: only its fence word is its own, and not looked at.
   auto data_bell = wait::Sleeper<>::attach(
@@ -508,6 +511,17 @@ struct ThoroughSleeper {
 
 Result<void> ShmReceiver::wait_for_record(Deadline deadline) noexcept {
   ReceiverState& s = *state_;
+  if (deadline.passed()) {
+    // Who never waits finds the dead, and the end, all the same.
+    Error found = nothing_now();
+    if (s.empty_polls % 64 == 0 && found.code == Errc::empty) {
+      const Peer peer = s.link.look_at_peer();
+      if (is_gone(peer)) found = end_of(peer, "peek: sender");
+    }
+    if (s.has_record()) return {};
+    if (found.code == Errc::empty) found = Error{Errc::timed_out, 0, "wait"};
+    return tl::unexpected(found);
+  }
   s.pace(deadline);
   ThoroughSleeper sleeper{s};
   return wait::wait_until(

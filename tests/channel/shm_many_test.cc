@@ -158,6 +158,40 @@ TEST_P(Many, AnOpenClaimOfTheDeadDelaysNobodyForLong) {
   expect_marks(*rx, 1);
 }
 
+// A deadline that has passed lets nobody wait, and still the dead are looked after.
+TEST_P(Many, WhoOnlyEverAsksIsNotHeldUpByTheDead) {
+  test::Watchdog watchdog(60, "asking");
+  auto rx = ShmReceiver::create(name_, options());
+  ASSERT_THAT(rx, Succeeds());
+  const ProcessEvent claimed;
+  Child victim([&] {
+    auto tx = ShmSender::open(name_, options());
+    if (!tx) return 1;
+    const auto claim = tx->try_claim(64);
+    claimed.raise();
+    for (;;) ::pause();
+  });
+  ASSERT_TRUE(claimed.wait());
+  auto living = ShmSender::open(name_, options());
+  ASSERT_THAT(living, Succeeds());
+  ASSERT_THAT(living->try_send(bytes_of(Mark{1, 0})), Succeeds());
+  EXPECT_TRUE(victim.kill().killed_by(SIGKILL));
+  ring::Record record;
+  Result<std::size_t> found = rx->peek_many({&record, 1}, Deadline::now());
+  for (int i = 0; i < 1000 && !found; ++i) {
+    EXPECT_THAT(found, FailsWith(Errc::timed_out));
+    found = rx->peek_many({&record, 1}, Deadline::now());
+  }
+  ASSERT_THAT(found, Succeeds());
+  rx->release(record);
+  std::optional<Departed> departed;
+  for (int i = 0; i < 1000 && !departed; ++i) {
+    EXPECT_THAT(rx->peek(Deadline::now()), FailsWith(Errc::timed_out));
+    departed = rx->next_departed();
+  }
+  EXPECT_TRUE(departed);
+}
+
 TEST_P(Many, AStoppedSenderHoldsUpOnlyATotalOrder) {
   auto rx = ShmReceiver::open_or_create(name_, options());
   ASSERT_THAT(rx, Succeeds());
@@ -267,6 +301,30 @@ TEST_P(Many, ASuccessorOfADeadReceiverGetsTheRestFlagged) {
   EXPECT_LE(got, 30);
   for (int i = 0; i < 3; ++i) leave.raise();
   for (Child& child : senders) EXPECT_TRUE(child.wait().exited_with(0));
+}
+
+TEST_P(Many, AReceiverThatAcknowledgesEachRepeatsNoneThatItReleased) {
+  test::Watchdog watchdog(60, "acknowledging");
+  auto tx = ShmSender::create(name_, options());
+  ASSERT_THAT(tx, Succeeds());
+  for (std::uint32_t i = 0; i < 5; ++i) ASSERT_THAT(tx->try_send(bytes_of(Mark{1, i})), Succeeds());
+  const Child victim = test::sleeper_after([&] {
+    ShmOptions each = options();
+    each.ack_each = true;
+    static auto rx = ShmReceiver::open(name_, each);
+    if (!rx) std::abort();
+    for (int i = 0; i < 3; ++i) rx->try_peek()->release();
+    rx->try_peek()->keep();
+  });
+  victim.kill_to_zombie();
+  auto rx = ShmReceiver::open(name_, options());
+  ASSERT_THAT(rx, Succeeds());
+  for (std::uint32_t i = 3; i < 5; ++i) {
+    const auto message = rx->try_peek();
+    ASSERT_THAT(message, Succeeds());
+    EXPECT_EQ(mark_of(message->bytes()).number, i);
+    EXPECT_TRUE(message->redelivered());
+  }
 }
 
 TEST_P(Many, TellsWhoHoldsThePlacesWhenAllAreTaken) {

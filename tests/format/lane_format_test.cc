@@ -72,6 +72,7 @@ const Fields kConsumerFields = {
     FIELD(LaneConsumerSide, before_pos),
     FIELD(LaneConsumerSide, before_messages),
     FIELD(LaneConsumerSide, before_redelivered),
+    FIELD(LaneConsumerSide, repeats_to),
     FIELD(LaneConsumerSide, data_ticket),
     FIELD(LaneConsumerSide, parked_since),
     FIELD(LaneConsumerSide, space_seq),
@@ -174,7 +175,7 @@ TEST_F(LaneFormat, TheListsCoverEveryWordOfBothSides) {
   };
   // Bytes between the last word of a group and the start of the next one.
   constexpr std::uint64_t kProducerGaps = 0x08 + 0x30 + 0x38 + 0x7c + 0x68;
-  constexpr std::uint64_t kConsumerGaps = 0x28 + 0x30 + 0x38 + 0x70 + 0x7c;
+  constexpr std::uint64_t kConsumerGaps = 0x28 + 0x30 + 0x30 + 0x70 + 0x7c;
   EXPECT_EQ(covered(kProducerFields) + kProducerGaps, sizeof(LaneProducerSide));
   EXPECT_EQ(covered(kConsumerFields) + kConsumerGaps, sizeof(LaneConsumerSide));
 }

@@ -178,6 +178,28 @@ TEST_P(LaneTest, AConsumerThatLeftInOrderLeavesNothingToRedeliver) {
   EXPECT_EQ(look_at(lane_.consumer_side().redelivered), 0u);
 }
 
+// R8. The one in between took over from the dead and left without reading.
+TEST_P(LaneTest, AConsumerThatLeavesBehindADeadOnePassesItsFlagsOn) {
+  for (std::uint64_t n = 0; n < 8; ++n) ASSERT_TRUE(send(n, 4));
+  ASSERT_TRUE(consumer_->try_peek());
+  restart_consumer(Predecessor::dead);
+  ASSERT_TRUE(send(8, 4));
+  expect_next(0, 4);
+  consumer_->tell_read();
+  for (int leavers = 0; leavers < 2; ++leavers) restart_consumer(Predecessor::left);
+  for (std::uint64_t n = 1; n < 9; ++n) {
+    const auto record = consumer_->try_peek();
+    ASSERT_TRUE(record);
+    EXPECT_EQ(record->redelivered, n < 8) << n;
+    consumer_->release(*record);
+  }
+  consumer_->tell_read();
+  EXPECT_EQ(look_at(lane_.consumer_side().redelivered), 8u);
+  restart_consumer(Predecessor::left);
+  ASSERT_TRUE(send(9, 4));
+  EXPECT_FALSE(consumer_->try_peek()->redelivered);
+}
+
 TEST_P(LaneTest, AConsumerThatDiesOnAnEmptyLaneLeavesNothingToRedeliver) {
   ASSERT_TRUE(send(1, 30));
   expect_next(1, 30);

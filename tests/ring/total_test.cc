@@ -359,6 +359,28 @@ TEST_F(TotalTest, FlagsWhatADeadConsumerMayHaveSeenAndNothingElse) {
 }
 
 // The hint is a guess that its descriptor has to prove. No value of it may do harm.
+// R8. The one in between took over from the dead and left without reading.
+TEST_F(TotalTest, AConsumerThatLeavesBehindADeadOnePassesItsFlagsOn) {
+  for (std::uint64_t n = 0; n < 8; ++n) ASSERT_THAT(send(producer(n % 4), n, kLine), Succeeds());
+  ASSERT_THAT(consumer().try_peek(), Succeeds());
+  restart_consumer(Predecessor::dead);
+  ASSERT_THAT(send(producer(), 8, kLine), Succeeds());
+  expect_next(consumer(), 0, kLine);
+  consumer().tell_read();
+  for (int leavers = 0; leavers < 2; ++leavers) restart_consumer(Predecessor::left);
+  for (std::uint64_t n = 1; n < 9; ++n) {
+    const auto record = consumer().try_peek();
+    ASSERT_THAT(record, Succeeds());
+    EXPECT_EQ(record->redelivered, n < 8) << n;
+    consumer().release(*record);
+  }
+  consumer().tell_read();
+  EXPECT_EQ(Native::load_relaxed(ring_.control().redelivered), 8u);
+  restart_consumer(Predecessor::left);
+  ASSERT_THAT(send(producer(), 9, kLine), Succeeds());
+  EXPECT_FALSE(consumer().try_peek()->redelivered);
+}
+
 TEST_F(TotalTest, ClaimsAtTheFrontierWhateverTheHintSays) {
   std::mt19937_64 random(5);
   std::uint64_t frontier = 0;

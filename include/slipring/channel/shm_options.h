@@ -41,6 +41,9 @@ struct ShmOptions {
   /// Of a receiver that waits: how long at most it stays away from a ring that ran empty, for the
   /// sake of throughput (wait::Pacer). 0: never.
   std::chrono::nanoseconds max_slip = wait::Pacer::kDefaultCap;
+  /// Of this receiver: each release is told at once. After its death one message at most repeats,
+  /// and those still in view; else what an eighth of the capacity holds.
+  bool ack_each = false;
   /// Blocks for messages by reference, behind the ring in the same segment; nothing: none.
   std::optional<pool::PoolSpec> pool;
 

@@ -422,11 +422,18 @@ Result<void> LaneConsumer<Access>::recover(Predecessor before) noexcept {
       Access::load_relaxed(before_counts ? mine_->before_messages : mine_->messages);
   redelivered_ = told_redelivered_ =
       Access::load_relaxed(before_counts ? mine_->before_redelivered : mine_->redelivered);
-  if (before != Predecessor::dead) return {};
-  const auto walked = walk_committed<Access>(window_.data, window_.shape(), read);
+  // R8: a predecessor that left in order may itself have come behind one that died.
+  const std::uint64_t repeats_to = Access::load_relaxed(mine_->repeats_to);
+  if (before != Predecessor::dead && repeats_to <= read) return {};
+  std::uint64_t below = 0;
+  const auto walked = walk_committed<Access>(
+      window_.data, window_.shape(), read,
+      [&](const RecordHeader&, const RecordExtent& record) { below += record.end <= repeats_to; });
   if (!walked) return tl::unexpected(walked.error());
-  window_.redeliver_to = walked->frontier;
-  redeliver_last_ = messages_ + walked->messages;
+  const bool all = before == Predecessor::dead;
+  window_.redeliver_to = all ? walked->frontier : std::min(repeats_to, walked->frontier);
+  redeliver_last_ = messages_ + (all ? walked->messages : below);
+  if (all) Access::store_relaxed(mine_->repeats_to, window_.redeliver_to);
   return {};
 }
 

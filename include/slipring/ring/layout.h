@@ -124,6 +124,8 @@ struct LaneGeometry {
 //     has passed their end.
 // R7  The counters that belong to a told position are in memory at every instant: in the before_
 //     words while before_pos equals the position, else in the counters themselves.
+// R8  Unread records below repeats_to may have been used by a consumer that died. Its successor
+//     says so before it can leave, so that whoever comes behind that one flags them as well.
 
 /// What the producer of a lane stores; the data area follows at `data_offset`.
 /// One writer: the holder of the producer role (before that, the creator).
@@ -185,6 +187,7 @@ struct LaneConsumerSide {
   SharedWord<std::uint64_t> before_pos;                         ///< 0x0b0 as for the producer
   SharedWord<std::uint64_t> before_messages;                    ///< 0x0b8
   SharedWord<std::uint64_t> before_redelivered;                 ///< 0x0c0
+  SharedWord<std::uint64_t> repeats_to;                         ///< 0x0c8 see R8
 
   alignas(kControlSpacing) SharedWord<std::uint64_t> data_ticket;  ///< 0x100 consumer is parked
   SharedWord<std::uint64_t> parked_since;                          ///< 0x108 CLOCK_MONOTONIC, ns
@@ -211,6 +214,7 @@ static_assert(sizeof(LaneProducerSide) == 0x380 && sizeof(LaneProducerSide) <= k
 static_assert(offsetof(LaneConsumerSide, role) == 0x40 &&
               offsetof(LaneConsumerSide, fence) == 0x48);
 static_assert(offsetof(LaneConsumerSide, read_pos) == 0x80);
+static_assert(offsetof(LaneConsumerSide, repeats_to) == 0xc8);
 static_assert(offsetof(LaneConsumerSide, data_ticket) == 0x100);
 static_assert(offsetof(LaneConsumerSide, space_seq) == 0x180);
 static_assert(offsetof(LaneConsumerSide, counts) == 0x200);
@@ -221,7 +225,8 @@ static_assert(std::endian::native == std::endian::little, "the format is little-
 
 /// Changes whenever a byte above changes its meaning.
 inline constexpr std::uint64_t kLaneFingerprint = fnv1a(
-    "slipring lane 1: producer 380 consumer 380 counts 200 page 1000 header size32 type16 kind8 "
+    "slipring lane 1: producer 380 consumer 380 repeats c8 counts 200 page 1000 header size32 "
+    "type16 kind8 "
     "flags8");
 
 }  // namespace slipring::ring

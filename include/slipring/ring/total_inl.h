@@ -271,16 +271,21 @@ Result<void> TotalConsumer<Access>::recover(Predecessor before) noexcept {
       Access::load_relaxed(before_counts ? told.before_messages : told.messages);
   redelivered_ = told_redelivered_ =
       Access::load_relaxed(before_counts ? told.before_redelivered : told.redelivered);
-  if (before != Predecessor::dead) return {};
+  // R8: a predecessor that left in order may itself have come behind one that died.
+  const std::uint64_t repeats_to = Access::load_relaxed(told.repeats_to);
+  const bool all = before == Predecessor::dead;
+  if (!all && repeats_to <= read) return {};
   std::uint64_t repeats = 0;
-  const auto end =
-      walk_records<Access>(view_, read, [&](std::uint64_t, std::uint64_t, const Descriptor& desc) {
+  const auto end = walk_records<Access>(
+      view_, read, [&](std::uint64_t pos, std::uint64_t, const Descriptor& desc) {
+        if (!all && pos >= repeats_to) return false;
         if (desc.state == RecordState::committed) ++repeats;
         return desc.state != RecordState::claimed;  // nobody has seen that one, nor any behind it
       });
   if (!end) return tl::unexpected(end.error());
   redeliver_to_ = *end;
   redeliver_last_ = messages_ + repeats;
+  if (all) Access::store_relaxed(view_.control->repeats_to, redeliver_to_);
   return {};
 }
 

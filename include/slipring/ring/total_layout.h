@@ -133,6 +133,7 @@ struct TotalControl {
   SharedWord<std::uint64_t> before_pos;                         ///< 0x0b0 as R7 of the lane
   SharedWord<std::uint64_t> before_messages;                    ///< 0x0b8
   SharedWord<std::uint64_t> before_redelivered;                 ///< 0x0c0
+  SharedWord<std::uint64_t> repeats_to;                         ///< 0x0c8 as R8 of the lane
 
   /// Start of some record, told every N/16 by whichever producer claims then. Proved by its
   /// descriptor before use, so any value is harmless.
@@ -172,6 +173,7 @@ struct alignas(kControlSpacing) TotalOwner {
 static_assert(std::is_standard_layout_v<TotalControl> && std::is_standard_layout_v<TotalOwner>);
 static_assert(offsetof(TotalControl, role) == 0x40 && offsetof(TotalControl, fence) == 0x48);
 static_assert(offsetof(TotalControl, read_pos) == 0x80);
+static_assert(offsetof(TotalControl, repeats_to) == 0xc8);
 static_assert(offsetof(TotalControl, claim_hint) == 0x100);
 static_assert(offsetof(TotalControl, ticket) == 0x180);
 static_assert(offsetof(TotalControl, seq) == 0x200);
@@ -187,7 +189,8 @@ static_assert(Descriptor::decode(~std::uint64_t{0}).encode() == ~std::uint64_t{0
 
 /// Changes whenever a byte above changes its meaning.
 inline constexpr std::uint64_t kTotalFingerprint = fnv1a(
-    "slipring total 1: control 480 page 1000 owner 100 counts 40 400 desc lap36 owner10 granules16 "
+    "slipring total 1: control 480 repeats c8 page 1000 owner 100 counts 40 400 desc lap36 owner10 "
+    "granules16 "
     "state2 "
     "granule 40 header size32 type16 kind8 flags8");
 
