@@ -3,6 +3,7 @@
 // it is there, and goes on when its standard input ends.
 //   ring_peer memfd       makes a ring of many senders without a name, sends "from the peer"
 //   ring_peer claim NAME  holds room in the ring NAME that it has not filled yet
+//   ring_peer draft KIND  has begun to make a ring of that kind, and gave it no name yet
 #include <unistd.h>
 
 #include <cstdio>
@@ -58,11 +59,25 @@ int hold_a_claim(const char* name) {
   return 0;
 }
 
+int draft_a_ring(std::string_view kind) {
+  channel::ShmOptions options;
+  options.kind = kind == "sysv"   ? segment::Backend::sysv
+                 : kind == "file" ? segment::Backend::file
+                                  : segment::Backend::posix;
+  const auto draft = channel::draft_ring(options);
+  if (!draft) return 2;
+  std::printf("drafted\n");
+  std::fflush(stdout);
+  wait_for_end_of_input();
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const std::string_view job = argc > 1 ? argv[1] : "";
   if (job == "memfd") return send_without_a_name();
   if (job == "claim" && argc > 2) return hold_a_claim(argv[2]);
+  if (job == "draft" && argc > 2) return draft_a_ring(argv[2]);
   return 1;
 }
