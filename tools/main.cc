@@ -100,7 +100,7 @@ int run(int argc, char** argv) {
       "  slipring recv x | tar x            # in another, before or after");
   add_globals(app);
   for (const auto add :
-       {add_create, add_send, add_recv, add_ls, add_stat, add_rm, add_check, add_gc}) {
+       {add_create, add_send, add_recv, add_ls, add_stat, add_rm, add_check, add_gc, add_stress}) {
     add(app, job);
   }
   add_help(app, job);
