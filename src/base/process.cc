@@ -234,6 +234,9 @@ Verdict PeerWatch::look() noexcept {
   // A held pidfd is the proof itself: the number cannot have changed its meaning since.
   if (pidfd_) return readable(pidfd_.get()) ? Verdict::dead : look_at_thread();
   const ProcessToken self = self_token();
+  const bool knows_boots = (self.boot_low | self.boot_high) != 0 &&  // else /proc is hidden
+                           (token_.boot_low | token_.boot_high) != 0;
+  if (!knows_boots) return Verdict::unknown;
   if (token_.boot_low != self.boot_low || token_.boot_high != self.boot_high) {
     return Verdict::dead;  // file segments outlive a boot, processes do not
   }

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-// Figures that the documents show: .ci/reliability.py collects these lines and holds them to
+// Figures that the documents show: .ci/check_reliability.py collects these lines and holds them to
 // .ci/reliability_bounds.txt. A figure is printed by the test that measured it, or by none.
 namespace slipring::test {
 
