@@ -458,6 +458,27 @@ TEST_P(Fork, WhoDaemonisesAfterwardsIsRefusedAndItsPlaceIsThatOfTheDead) {
   EXPECT_THAT(rx->peek(Deadline::in(20s)), FailsWith(Errc::peer_dead));
 }
 
+// F4: the process lives on, and so would an endpoint that is its own.
+TEST_P(Fork, AnEndpointOfAThreadEndsWithTheThread) {
+  ShmOptions of_thread = options();
+  of_thread.of_thread = true;
+  auto rx = ShmReceiver::create(name_, options());
+  ASSERT_THAT(rx, Succeeds());
+  std::optional<ShmSender> left;
+  std::thread([&] {
+    left.emplace(ShmSender::open(name_, of_thread).value());
+    EXPECT_THAT(left->send(kMessage), Succeeds());
+    EXPECT_EQ(rx->look_at_sender(), RoleWatch::Peer::alive);
+  }).join();
+  EXPECT_THAT(rx->peek(Deadline::in(20s)), Succeeds());
+  EXPECT_THAT(rx->peek(Deadline::in(20s)), FailsWith(Errc::peer_dead));
+  auto heir = ShmSender::open(name_, options());
+  ASSERT_THAT(heir, Succeeds());
+  left.reset();  // by another thread: the place is the heir's by now
+  EXPECT_THAT(heir->send(kMessage), Succeeds());
+  EXPECT_EQ(rx->look_at_sender(), RoleWatch::Peer::alive);
+}
+
 INSTANTIATE_TEST_SUITE_P(Forms, Fork,
                          testing::Values(RingForm::lane, RingForm::per_producer, RingForm::total),
                          [](const auto& form) { return std::string(to_string(form.param)); });

@@ -372,6 +372,55 @@ def case_rm_says_by_whom_a_ring_is_used_while_it_is_being_made_or_left(t):
     t.check_nothing_left()
 
 
+def case_stress_refuses_what_makes_no_sense(t):
+    for args, words in ((['--seed', 'x'], ['--seed 7']), (['--seed', '-1'], ['number']),
+                        (['--procs', '1'], ['from 2 to 64']), (['--procs', '65'], ['from 2']),
+                        (['--kill', 'often'], ['per second']), (['--kill', '-5'], ['per second']),
+                        (['--kill', '1e9'], ['at most 10000']), (['--kill', 'nan'], ['per second']),
+                        (['--secs', '0'], ['1ms to 240h']), (['--secs', 'x'], ['1ms']),
+                        (['--round', '-1s'], ['1ms']), (['--kind', 'memfd'], ['posix, sysv']),
+                        (['--ring', 'x'], ['mpsc']), (['--order', 'total'], ['--ring mpsc']),
+                        (['--capacity', '3K'], ['4K']), (['--evidence', '/no/such'], ['directory'])):
+        t.check_error(t.run('stress', '--secs', '1', *args) if args[0] != '--secs'
+                      else t.run('stress', *args), 1, 'invalid_argument', *words)
+    t.check_error(t.run('stress', '--schedule', '/no/such'), 2, 'not_found', '--save-schedule')
+    path = os.path.join(t.home, 'schedule')
+    for text in ('', 'x\n', '5 kill 1\n7 pause 1\n'):
+        with open(path, 'w') as file:
+            file.write(text)
+        t.check_error(t.run('stress', '--schedule', path), 1, 'invalid_argument', path)
+    t.check_error(t.run('stress', '--secs', '1', '--save-schedule', '/dev/full'), 9, '', '/dev/full')
+    t.check_nothing_left()
+
+
+def case_stress_repeats_a_schedule_and_leaves_nothing(t):
+    path = os.path.join(t.home, 'schedule')
+    args = ['--secs', '1', '--round', '300ms', '--procs', '4', '-J']
+    ended = t.ok('stress', '--seed', '5', '--kill', '40', '--pause', '--fork', '--unlink',
+                 '--save-schedule', path, *args)
+    first = ended.json()
+    assert first['exit'] == 0 and first['violations'] == [] and first['seed'] == 5, first
+    assert first['kills'] > 10 and first['messages'] > 1000 and first['left'] == 0, first
+    with open(path) as file:
+        faults = [line.split()[1] for line in file]
+    assert set(faults) <= {'kill', 'pause', 'fork', 'unlink'} and faults.count('kill') > 20, faults
+    again = t.ok('stress', '--seed', '5', '--schedule', path, '--verify', *args).json()
+    assert again['violations'] == [] and again['kills'] > 10, again
+    ended = t.ok('stress', '--secs', '200ms', '--seed', '9', '--ring', 'mpsc', '--order', 'total')
+    assert b'repeat it with: slipring stress --seed 9' in ended.err, ended
+    assert b'stress: seed 9, ' in ended.out and b'lost 0' in ended.out, ended
+    t.check_nothing_left()
+
+
+def case_stress_ends_in_order_when_it_is_interrupted(t):
+    child = t.start('stress', '--secs', '60', '--kill', '20', '--kind', 'posix')
+    t.wait_until(lambda: os.listdir(t.shm), 'a ring')
+    child.send_signal(signal.SIGINT)
+    ended = t.end(child)
+    assert ended.code == 130 and b'lost 0' in ended.out, ended
+    t.check_nothing_left()
+
+
 def case_gives_check_and_gc_as_json(t):
     t.ok('create', 'x')
     checked = json.loads(t.ok('check', '--json').out)['slipring']

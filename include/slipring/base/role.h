@@ -91,8 +91,11 @@ class RoleWatch {
   template <typename Access = NativeAccess>
   [[nodiscard]] Peer look(RoleRef role) noexcept;
   /// The pidfd of the holder that was last seen alive, readable on its death; -1 when there is
-  /// none. Ours; closed when a look finds another holder.
-  [[nodiscard]] int fd() const noexcept { return watched_ != 0 ? watch_.fd() : -1; }
+  /// none, and for a thread, whose end is found by looking. Ours; closed when another holder is
+  /// found.
+  [[nodiscard]] int fd() const noexcept {
+    return watched_ != 0 && watch_.token().tid == 0 ? watch_.fd() : -1;
+  }
 
  private:
   [[nodiscard]] Verdict verdict_on(const RoleWord& word,
