@@ -17,6 +17,7 @@ namespace {
 constexpr std::uint64_t kFurther = 1000;
 constexpr std::int64_t kStallNs = 10'000'000;
 
+
 /// Tries for a second: another recoverer may hold the place for a moment.
 template <typename Attach>
 auto insist(Attach&& attach) {
@@ -45,9 +46,10 @@ std::int64_t judge_what_is_left(const World& world, Living living, std::uint64_t
         judge.reached(Stream::living) + judge.reached(Stream::victim) + kFurther;
     if (report->committed != world.committed_before() + sent || report->records != 0 ||
         report->released != report->committed) {
-      tally.complain(tally.violations,
-                     "I8: " + std::to_string(sent) + " were sent, " +
-                         std::to_string(report->committed - world.committed_before()) + " counted");
+      tally.complain(tally.violations, "I8: " + std::to_string(sent) + " were sent, " +
+                                           std::to_string(report->committed -
+                                                          world.committed_before()) +
+                                           " counted");
     }
   };
   expect_sound(false);
@@ -62,8 +64,7 @@ std::int64_t judge_what_is_left(const World& world, Living living, std::uint64_t
     });
   }
   if (!living.receiver) {
-    if (auto made = insist([&] { return world.receiver(); }))
-      living.receiver.emplace(std::move(*made));
+    if (auto made = insist([&] { return world.receiver(); })) living.receiver.emplace(std::move(*made));
   }
   std::optional<ShmSender> successor;
   const bool one_lane = world.options().form == RingForm::lane;
@@ -198,10 +199,11 @@ TEST(KillTest, First) {
     s.options.capacity = 4096;
     s.options.form = form;
     s.options.senders = 4;
-    for (auto [name, set_up, op] : {std::tuple{"claim", &victim::attach, &victim::claim},
-                                    std::tuple{"fill", &victim::claim_first, &victim::fill},
-                                    std::tuple{"commit", &victim::fill_first, &victim::commit},
-                                    std::tuple{"send", &victim::attach, &victim::send}}) {
+    for (auto [name, set_up, op] :
+         {std::tuple{"claim", &victim::attach, &victim::claim},
+          std::tuple{"fill", &victim::claim_first, &victim::fill},
+          std::tuple{"commit", &victim::fill_first, &victim::commit},
+          std::tuple{"send", &victim::attach, &victim::send}}) {
       s.name = std::string(to_string(form)) + "/" + name;
       s.set_up = set_up;
       s.operation = op;

@@ -33,12 +33,12 @@ struct Context {
 struct Scenario {
   std::string name;
   ShmOptions options;
-  std::uint64_t start = 0;                  ///< Offset in the lap where the world begins.
-  bool receives = false;                    ///< The victim is the receiver, else a sender.
-  std::uint64_t of_living = 0;              ///< Messages that the living sent before.
-  void (*prepare)(const World&) = nullptr;  ///< Once the living are attached, by the parent.
-  bool (*set_up)(Context&) = nullptr;       ///< By the victim, at full speed.
-  void (*operation)(Context&) = nullptr;    ///< Stepped through.
+  std::uint64_t start = 0;       ///< Offset in the lap where the world begins.
+  bool receives = false;         ///< The victim is the receiver, else a sender.
+  std::uint64_t of_living = 0;   ///< Messages that the living sent before.
+  void (*prepare)(const World&) = nullptr;      ///< Once the living are attached, by the parent.
+  bool (*set_up)(Context&) = nullptr;           ///< By the victim, at full speed.
+  void (*operation)(Context&) = nullptr;        ///< Stepped through.
 };
 
 /// The living beside a victim.
@@ -185,8 +185,7 @@ inline void note_released(Context& c, std::uint16_t type) {
   c.message.emplace(std::move(*message));
 }
 [[gnu::noinline]] inline void read(Context& c) {
-  std::memcpy(c.bytes, c.message->bytes().data(),
-              std::min<std::size_t>(c.message->bytes().size(), 256));
+  std::memcpy(c.bytes, c.message->bytes().data(), std::min<std::size_t>(c.message->bytes().size(), 256));
 }
 [[gnu::noinline]] inline void release(Context& c) {
   note_released(c, c.message->type());

@@ -74,14 +74,16 @@ class World {
   [[nodiscard]] const ShmOptions& options() const { return options_; }
   [[nodiscard]] const segment::Segment& segment() const { return segment_; }
   [[nodiscard]] Log& log() const { return log_.as<Log>(); }
-  [[nodiscard]] Watched watched() const { return {segment_.body(), {log_.data(), sizeof(Log)}}; }
+  [[nodiscard]] Watched watched() const {
+    return {segment_.body(), {log_.data(), sizeof(Log)}};
+  }
   void begin_again() const { prepared_.put_back(watched()); }
 
   /// The same memory through a descriptor and a mapping of its own, as another process has it.
   [[nodiscard]] segment::Segment again() const {
     const std::string self = "/proc/self/fd/" + std::to_string(segment_.fd());
-    auto opened = segment::Segment::from_fd(UniqueFd(::open(self.c_str(), O_RDWR | O_CLOEXEC)),
-                                            segment::OpenMode::read_write);
+    auto opened = segment::Segment::from_fd(
+        UniqueFd(::open(self.c_str(), O_RDWR | O_CLOEXEC)), segment::OpenMode::read_write);
     if (!opened) std::abort();
     return std::move(*opened);
   }
@@ -173,8 +175,7 @@ class Judge {
                                        std::to_string(of_living_) + " messages of the living");
     }
     const std::uint64_t n = reached(Stream::victim);
-    if (n < log_.done)
-      tally_.complain(tally_.lost, "a message whose commit returned", log_.done - n);
+    if (n < log_.done) tally_.complain(tally_.lost, "a message whose commit returned", log_.done - n);
     // A batch likewise: all of it or nothing.
     if (n > log_.began || (n != log_.done && n != log_.began)) {
       tally_.complain(tally_.torn, "half of what was begun: " + std::to_string(n) + " of " +
