@@ -281,8 +281,8 @@ std::string describe(const std::vector<Item>& items, bool applied) {
                         item.bytes != 0 ? human_bytes(item.bytes) : "-", item.reason);
   }
   if (removed + repaired == 0) return text + "nothing to collect\n";
-  text +=
-      fmt::format("{}, {}; {} to repair", counted(removed, "object"), human_bytes(bytes), repaired);
+  text += fmt::format("{}, {}; {} {}", counted(removed, "object"), human_bytes(bytes), repaired,
+                      applied ? "repaired" : "to repair");
   return text + (applied ? "\n" : ". To do it: slipring gc --apply\n");
 }
 

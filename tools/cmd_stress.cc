@@ -112,8 +112,14 @@ Try<nemesis::Options> options_of(const StressOptions& opt) {
     if (!schedule) return tl::unexpected(schedule.error());
     options.schedule = std::move(*schedule);
   }
+  if (!opt.kind.empty()) {
+    const auto kind = segment::parse_backend(opt.kind);
+    if (!kind) {
+      return bad("--kind", opt.kind, "known are posix, sysv, file and memfd", "--kind posix");
+    }
+    options.kind = *kind;
+  }
   RingFlags flags;
-  flags.kind = opt.kind;
   flags.ring = opt.ring;
   flags.order = opt.order;
   flags.capacity = opt.capacity;
@@ -121,7 +127,6 @@ Try<nemesis::Options> options_of(const StressOptions& opt) {
   if (!shm) return tl::unexpected(shm.error());
   options.capacity = shm->capacity;
   if (!opt.ring.empty()) options.form = shm->form;
-  if (!opt.kind.empty()) options.kind = shm->kind;
   channel::ShmOptions most = *shm;
   most.form = channel::RingForm::per_producer;
   if (const auto fits = channel::segment_bytes(most); !fits) {
@@ -264,7 +269,7 @@ void add_stress(CLI::App& app, Job& job) {
   option("--schedule", opt->schedule, "FILE", "what is done, from a file instead of the seed");
   option("--save-schedule", opt->save, "FILE", "write what will be done");
   option("--evidence", opt->evidence, "DIR", "where what is left of a broken promise goes");
-  option("--kind", opt->kind, "KIND", "posix, sysv or file; default: these and memfd in turns");
+  option("--kind", opt->kind, "KIND", "posix, sysv, file or memfd; default: all in turns");
   option("--ring", opt->ring, "FORM", "spsc or mpsc; default: all in turns");
   option("--order", opt->order, "ORDER", "of mpsc: producer or total");
   option("--capacity", opt->capacity, "SIZE", "of each ring, or lane (default 64K)");

@@ -378,7 +378,7 @@ def case_stress_refuses_what_makes_no_sense(t):
                         (['--kill', 'often'], ['per second']), (['--kill', '-5'], ['per second']),
                         (['--kill', '1e9'], ['at most 10000']), (['--kill', 'nan'], ['per second']),
                         (['--secs', '0'], ['1ms to 240h']), (['--secs', 'x'], ['1ms']),
-                        (['--round', '-1s'], ['1ms']), (['--kind', 'memfd'], ['posix, sysv']),
+                        (['--round', '-1s'], ['1ms']), (['--kind', 'pipe'], ['posix, sysv']),
                         (['--ring', 'x'], ['mpsc']), (['--order', 'total'], ['--ring mpsc']),
                         (['--capacity', '3K'], ['4K']), (['--evidence', '/no/such'], ['directory'])):
         t.check_error(t.run('stress', '--secs', '1', *args) if args[0] != '--secs'
