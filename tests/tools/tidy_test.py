@@ -372,6 +372,22 @@ def case_rm_says_by_whom_a_ring_is_used_while_it_is_being_made_or_left(t):
     t.check_nothing_left()
 
 
+def case_rm_and_gc_leave_a_ring_to_whoever_has_only_a_block_of_it(t):
+    t.ok('create', 'x', '--pool', '4K:4')
+    peer, said = start_peer(t, 'block', 'x')
+    assert said == 'claimed'
+    t.check_error(t.run('rm', 'x'), 4, 'in_use', f'ring_peer({peer.pid})')
+    found = items(t.ok('gc', 'x', '-J'))['x']
+    assert found['fate'] == 'used' and found['living'][0]['part'] == 'participant', found
+    assert t.stat('x')['pool']['classes'][0]['claimed'] == 1
+    kill(peer)
+    assert b'REPAIRED' in t.ok('gc', 'x', '--apply').out
+    assert t.stat('x')['pool']['classes'][0]['free'] == 4
+    assert b'nothing to collect' in t.ok('gc', 'x').out
+    t.ok('rm', '-q', 'x')
+    t.check_nothing_left()
+
+
 def case_stress_refuses_what_makes_no_sense(t):
     for args, words in ((['--seed', 'x'], ['--seed 7']), (['--seed', '-1'], ['number']),
                         (['--procs', '1'], ['from 2 to 64']), (['--procs', '65'], ['from 2']),
