@@ -11,6 +11,7 @@
 #include "commands.h"
 #include "ring_flags.h"
 #include "rows.h"
+#include "slipring/channel/reap.h"
 #include "slipring/channel/shm_link.h"
 #include "slipring/manager/registry.h"
 
@@ -28,20 +29,25 @@ Subject subject_of(const std::string& name) {
   return subject;
 }
 
-/// Who alive holds an end.
+/// Who alive has a place in it: sends, receives, or has blocks of it.
 struct Holders {
   std::string text;  ///< "feed(4102), feed(4103) and logger(4133)"
   std::size_t count = 0;
 
-  explicit Holders(const channel::RingView& view) {
+  explicit Holders(const std::vector<channel::HeldPlace>& living) {
     constexpr std::size_t kShown = 4;
     std::vector<std::string> shown;
-    const auto add = [&](const channel::EndView& end) {
-      if (end.state != RoleWatch::Peer::alive || ++count > kShown) return;
+    std::vector<std::uint32_t> pids;
+    for (const channel::HeldPlace& place : living) {
+      // A sender or receiver of large messages has a place in the pool, too.
+      if (std::ranges::find(pids, place.pid) != pids.end()) continue;
+      pids.push_back(place.pid);
+      if (++count > kShown) continue;
+      channel::EndView end;
+      end.pid = place.pid;
+      end.command = place.command;
       shown.push_back(holder_text(end));
-    };
-    for (const channel::SenderView& sender : view.senders) add(sender.end);
-    add(view.consumer);
+    }
     if (count > kShown) shown.push_back(fmt::format("{} more", count - kShown));
     for (std::size_t i = 0; i < shown.size(); ++i) {
       const char* joint = i == 0 ? "" : i + 1 == shown.size() ? " and " : ", ";
@@ -110,7 +116,9 @@ Outcome remove(Row row, const RmOptions& opt) {
     if (!lock) return failed(lock.error(), subject_of(name));
     const auto view = channel::inspect(*segment, true);
     if (view) row.view = *view;
-    who.emplace(*row.view);
+    const auto remains = channel::look_at_remains(*segment);
+    if (!remains) return failed(remains.error(), subject_of(name));
+    who.emplace(remains->living);
     if (who->count != 0 && !opt.force) return in_use(printable(name), *who);
     // With the dead alone in it, what they slept on goes, too.
     const auto removed = who->count == 0 ? channel::remove_ring(*segment) : segment->unlink();

@@ -18,6 +18,9 @@ void add_ls(CLI::App& app, Job& job);
 void add_stat(CLI::App& app, Job& job);
 void add_rm(CLI::App& app, Job& job);
 void add_bench(CLI::App& app, Job& job);
+void add_check(CLI::App& app, Job& job);
+void add_gc(CLI::App& app, Job& job);
+void add_stress(CLI::App& app, Job& job);
 
 /// Which of the standard descriptors were closed when we started. They lead to /dev/null now, so
 /// that no segment is opened in their place and written over.

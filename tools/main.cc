@@ -99,7 +99,8 @@ int run(int argc, char** argv) {
       "Example:\n  tar c DIR | slipring send x        # in one terminal\n"
       "  slipring recv x | tar x            # in another, before or after");
   add_globals(app);
-  for (const auto add : {add_create, add_send, add_recv, add_ls, add_stat, add_rm, add_bench}) {
+  for (const auto add : {add_create, add_send, add_recv, add_ls, add_stat, add_rm, add_bench,
+                         add_check, add_gc, add_stress}) {
     add(app, job);
   }
   add_help(app, job);

@@ -12,16 +12,19 @@
 #include <charconv>
 #include <cstdio>
 #include <cstring>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string_view>
 
+#include "slipring/base/fork_guard.h"
 #include "slipring/base/hash.h"
 
 namespace slipring {
 namespace {
 
-constexpr long kPidfsMagic = 0x50494446;  // linux/magic.h has it from 6.9 on
+constexpr long kPidfsMagic = 0x50494446;   // linux/magic.h has it from 6.9 on
+constexpr unsigned kPidfdThread = O_EXCL;  // PIDFD_THREAD of linux/pidfd.h, from 6.9 on
 
 // Reads a short /proc file whole. Empty when it cannot be read.
 std::string_view read_small(const char* path, char* buffer, std::size_t size) noexcept {
@@ -37,10 +40,8 @@ struct ProcStat {
   std::uint64_t start_ticks = 0;
 };
 
-// Fields of /proc/PID/stat, counted behind the last ')': a command may contain anything.
-std::optional<ProcStat> read_stat(std::uint32_t pid) noexcept {
-  char path[32];
-  std::snprintf(path, sizeof path, "/proc/%u/stat", pid);
+// Fields of a stat file, counted behind the last ')': a command may contain anything.
+std::optional<ProcStat> read_stat_at(const char* path) noexcept {
   char buffer[1024];
   std::string_view text = read_small(path, buffer, sizeof buffer);
   const std::size_t close = text.rfind(')');
@@ -62,13 +63,25 @@ std::optional<ProcStat> read_stat(std::uint32_t pid) noexcept {
   return std::nullopt;
 }
 
+std::optional<ProcStat> read_stat(std::uint32_t pid) noexcept {
+  char path[32];
+  std::snprintf(path, sizeof path, "/proc/%u/stat", pid);
+  return read_stat_at(path);
+}
+
+std::optional<ProcStat> read_thread_stat(std::uint32_t pid, std::uint32_t tid) noexcept {
+  char path[48];
+  std::snprintf(path, sizeof path, "/proc/%u/task/%u/stat", pid, tid);
+  return read_stat_at(path);
+}
+
 std::uint64_t inode_of(const char* path) noexcept {
   struct stat st {};
   return ::stat(path, &st) == 0 ? st.st_ino : 0;
 }
 
-UniqueFd open_pidfd(std::uint32_t pid) noexcept {
-  return UniqueFd{static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))};
+UniqueFd open_pidfd(std::uint32_t pid, unsigned flags = 0) noexcept {
+  return UniqueFd{static_cast<int>(::syscall(SYS_pidfd_open, pid, flags))};
 }
 
 // The inode that names a process exactly, or 0 where pidfds are not of pidfs.
@@ -127,12 +140,29 @@ ProcessToken make_self_token() noexcept {
 }  // namespace
 
 ProcessToken self_token() noexcept {
-  static std::mutex mutex;
-  static ProcessToken cached;
-  const std::lock_guard lock(mutex);
-  // A forked child inherits the cache; its pid tells.
-  if (cached.pid != static_cast<std::uint32_t>(::getpid())) cached = make_self_token();
-  return cached;
+  struct Cache {
+    std::mutex mutex;
+    ProcessToken token;
+  };
+  static Cache cache;
+  // Another thread of the parent may have held the mutex: a child begins anew.
+  static const ForkGuard guard(
+      &cache, [](void* copy) noexcept { std::construct_at(static_cast<Cache*>(copy)); });
+  const std::lock_guard lock(cache.mutex);
+  // A child that was not made by fork() inherits the cache; its pid tells.
+  if (cache.token.pid != static_cast<std::uint32_t>(::getpid())) cache.token = make_self_token();
+  return cache.token;
+}
+
+ProcessToken self_thread_token() noexcept {
+  ProcessToken token = self_token();
+  token.tid = static_cast<std::uint32_t>(::gettid());
+  if (token.start_ticks != 0) {  // /proc is ours
+    if (const auto stat = read_thread_stat(token.pid, token.tid)) {
+      token.thread_start = stat->start_ticks;
+    }
+  }
+  return token;
 }
 
 std::uint16_t pid_scope(const ProcessToken& token) noexcept {
@@ -202,8 +232,11 @@ Result<ProcessToken> decode_token(const TokenWords& raw) noexcept {
 
 Verdict PeerWatch::look() noexcept {
   // A held pidfd is the proof itself: the number cannot have changed its meaning since.
-  if (pidfd_) return readable(pidfd_.get()) ? Verdict::dead : Verdict::alive;
+  if (pidfd_) return readable(pidfd_.get()) ? Verdict::dead : look_at_thread();
   const ProcessToken self = self_token();
+  const bool knows_boots = (self.boot_low | self.boot_high) != 0 &&  // else /proc is hidden
+                           (token_.boot_low | token_.boot_high) != 0;
+  if (!knows_boots) return Verdict::unknown;
   if (token_.boot_low != self.boot_low || token_.boot_high != self.boot_high) {
     return Verdict::dead;  // file segments outlive a boot, processes do not
   }
@@ -232,7 +265,7 @@ Verdict PeerWatch::look_by_number() noexcept {
   if (fd) {
     if (readable(fd.get())) return Verdict::dead;
     pidfd_ = std::move(fd);
-    return Verdict::alive;
+    return look_at_thread();
   }
   // No pidfd to be had (seccomp, descriptor limit). A zombie with no other thread is dead; the
   // letter Z alone only says that the leader has ended.
@@ -240,6 +273,30 @@ Verdict PeerWatch::look_by_number() noexcept {
     return Verdict::dead;
   }
   if (::kill(static_cast<pid_t>(token_.pid), 0) != 0 && errno == ESRCH) return Verdict::dead;
+  return look_at_thread();
+}
+
+// The process lives, and has its number; does the thread?
+Verdict PeerWatch::look_at_thread() noexcept {
+  if (token_.tid == 0) return Verdict::alive;
+  // SUBTLE: a leader's descriptor keeps silent while its group lives; the others' do not.
+  if (thread_fd_) return readable(thread_fd_.get()) ? Verdict::dead : Verdict::alive;
+  const auto pid = static_cast<pid_t>(token_.pid);
+  const auto tid = static_cast<pid_t>(token_.tid);
+  UniqueFd fd;
+  if (token_.tid != token_.pid) fd = open_pidfd(token_.tid, kPidfdThread);
+  if (::syscall(SYS_tgkill, pid, tid, 0) != 0 && errno == ESRCH) return Verdict::dead;
+  const ProcessToken self = self_token();
+  std::optional<ProcStat> stat;
+  if (self.start_ticks != 0) stat = read_thread_stat(token_.pid, token_.tid);
+  if (stat && token_.thread_start != 0 && token_.time_ns == self.time_ns &&
+      stat->start_ticks != token_.thread_start) {
+    return Verdict::dead;  // the number is another thread's by now
+  }
+  // Of one thread, other than of a process, the letter is proof.
+  if (stat && (stat->state == 'Z' || stat->state == 'X')) return Verdict::dead;
+  // Kept once the number is known to be its own: from here on it means no other thread.
+  if (stat && fd) thread_fd_ = std::move(fd);
   return Verdict::alive;
 }
 

@@ -149,8 +149,7 @@ class Checker {
 
   // One walk from the lower of the two told positions: while they keep still, nobody writes over
   // what lies behind them, so what it finds is no accident of timing.
-  [[nodiscard]] Fault judge_lane(const LaneTold& told, std::byte* data,
-                                 std::uint64_t& unread) const {
+  [[nodiscard]] Fault judge_lane(const LaneTold& told, std::byte* data, std::uint64_t& unread) {
     const std::uint64_t write = told.write.pos, read = told.read.pos;
     unread = 0;
     if (!is_aligned(write, shape_.granule) || write > ring::kMaxPosition) {
@@ -161,12 +160,13 @@ class Checker {
     }
     const std::uint64_t low = std::min(write, read), high = std::max(write, read);
     if (high - low > shape_.capacity) return {"R1", "its told positions are over a lap apart"};
-    std::uint64_t between = 0, beyond = 0;
+    std::uint64_t between = 0, beyond = 0, references = 0;
     bool is_boundary = low == high;
     const auto walked = ring::walk_committed<Native>(
         data, ring::LaneShape{shape_.capacity, shape_.granule, shape_.max_payload}, low,
-        [&](const ring::RecordHeader&, const ring::RecordExtent& record) {
+        [&](const ring::RecordHeader& header, const ring::RecordExtent& record) {
           ++(record.end <= high ? between : beyond);
+          if (record.end > read) references += header.kind == ring::RecordKind::block;
           is_boundary |= record.end == high;
         });
     if (!walked) return {"R4", "a record header that no producer stores"};
@@ -177,6 +177,7 @@ class Checker {
     if (!is_boundary) return {"R4", "no record ends at a told position"};
     if (walked->frontier - read > shape_.capacity) return {"R1", "more than a lap is unread"};
     unread = write < read ? beyond : between + beyond;
+    references_ += references;
     // I8: at the lower position so many, at the higher so many more.
     const std::uint64_t at_low = (write < read ? told.write : told.read).count();
     const std::uint64_t at_high = (write < read ? told.read : told.write).count();
@@ -215,12 +216,13 @@ class Checker {
       counted += Native::load_acquire(ring.owners[i].messages);
     }
     Fault fault = kSound;
+    std::uint64_t references = 0;
     const auto end = ring::walk_records<Native>(
         ring, told.pos, [&](std::uint64_t pos, std::uint64_t bits, const ring::Descriptor& record) {
           switch (record.state) {
             case ring::RecordState::committed:
               ++unread;
-              if (!has_sound_header(ring, pos, record)) {
+              if (!has_sound_header(ring, pos, record, references)) {
                 fault = {"I2", "a committed record's header does not fit its room"};
               }
               break;
@@ -238,14 +240,17 @@ class Checker {
     if (*end - told.pos > ring.capacity) return {"T1", "more than a lap is unread"};
     // A producer killed behind its commit leaves its count one behind, never ahead.
     if (counted > told.count() + unread) return {"I8", "more was counted than was committed"};
+    references_ += references;
     return kSound;
   }
 
   [[nodiscard]] bool has_sound_header(const ring::TotalView& ring, std::uint64_t pos,
-                                      const ring::Descriptor& record) const {
+                                      const ring::Descriptor& record,
+                                      std::uint64_t& references) const {
     const auto header = ring::RecordHeader::decode(Native::load_relaxed(ring.header(pos)));
     const auto extent =
         ring::extent_of(header, pos, {shape_.capacity, ring::kTotalGranule, shape_.max_payload});
+    references += header.kind == ring::RecordKind::block;
     return extent && header.kind != ring::RecordKind::padding &&
            extent->end <= pos + record.granules * ring::kTotalGranule;
   }
@@ -283,16 +288,18 @@ class Checker {
     } else if (!found->is_whole()) {
       add(Severity::violation, "I7", "pool", "free, claimed, lent and held are not all blocks");
     }
-    if (found->total.orphans != 0) {
+    // Lent by one that left, and on its way to a receiver, is no orphan: a record refers to it.
+    if (found->total.orphans > references_) {
       add(Severity::pending, "I7", "pool",
-          std::to_string(found->total.orphans) +
-              " blocks are lent and nobody's: on their way to a receiver, or for it to clear");
+          std::to_string(found->total.orphans - references_) +
+              " blocks are lent, nobody's, and in no record: the receiver clears them");
     }
   }
 
   const RingBody& body_;
   const RingShape& shape_;
   CheckReport report_;
+  std::uint64_t references_ = 0;  // to blocks, in unread records
 };
 
 }  // namespace

@@ -159,6 +159,9 @@ inline constexpr Reason kReasons[] = {
      "a record takes at most a quarter of the capacity", "a larger capacity"},
     {Errc::too_large, "", "{need} is too large", "{op}: {strerror}", "{smaller}"},
 
+    {Errc::invalid_argument, "endpoint: of the parent", "it belongs to the process that forked",
+     "two processes cannot share one endpoint, so a child of fork is refused",
+     "attach anew in the child"},
     {Errc::invalid_argument, "name: empty", "a name is needed",
      "a name is 1 to 200 of A-Z a-z 0-9 . _ -", "{command} ticks"},
     {Errc::invalid_argument, "name: too long", "the name has more than 200 bytes",

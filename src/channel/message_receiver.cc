@@ -158,7 +158,7 @@ bool MessageReceiverState::forget(std::uint32_t source) noexcept {
 // What the dead claimed is free again, what they lent and never committed too. The order decides:
 // an orphan's owner was proved dead, so that no reference to it is committed behind our look.
 void MessageReceiverState::clear_orphans() noexcept {
-  if (!pool) return;
+  if (!pool || ring.is_of_the_parent()) return;
   pool->reap_all();
   try {
     const std::vector<pool::BlockRef> orphans = pool->orphans();
@@ -338,7 +338,8 @@ Result<bool> MessageReceiverState::take(const ring::Record& record) noexcept {
 void MessageReceiverState::release_current() noexcept {
   if (!current) return;
   // The block first: killed in between, our successor finds a reference that fits no more.
-  if (current->block) static_cast<void>(pool->release(*current->block));
+  const bool is_ours = !ring.is_of_the_parent();
+  if (current->block && is_ours) static_cast<void>(pool->release(*current->block));
   if (current->record) ring.release(*current->record);
   current.reset();
 }

@@ -113,6 +113,7 @@ struct MessageSenderState {
 // -------------------------------------------------------------------------------------- tiers
 
 Result<pool::Block> MessageSenderState::claim_block(std::size_t size) noexcept {
+  if (ring.is_of_the_parent()) return OfTheParent::refusal();
   auto block = pool->claim(size);
   if (block || block.error().code != Errc::full) return block;
   // Dry: perhaps the dead have some. What they lent stays lent; the receiver clears that.
@@ -229,6 +230,7 @@ Result<void> MessageClaim::commit(std::size_t used, std::uint16_t type) noexcept
     return fail(Errc::invalid_argument, 0, "message: commit");
   }
   MessageSenderState& s = *std::exchange(state_, nullptr);
+  if (s.ring.is_of_the_parent()) return OfTheParent::refusal();
   if (!block_) {
     ring_.commit(used, type);
     return {};
@@ -248,7 +250,7 @@ void MessageClaim::abort() noexcept {
   MessageSenderState* s = std::exchange(state_, nullptr);
   if (s == nullptr) return;
   ring_.abort();
-  if (block_) static_cast<void>(s->pool->reclaim(block_->ref));
+  if (block_ && !s->ring.is_of_the_parent()) static_cast<void>(s->pool->reclaim(block_->ref));
   block_.reset();
 }
 

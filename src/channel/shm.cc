@@ -2,6 +2,7 @@
 #include "slipring/channel/shm.h"
 
 #include <array>
+#include <memory>
 
 #include "slipring/wait/wait_any.h"
 
@@ -46,18 +47,21 @@ struct AtGate {
 // ------------------------------------------------------------------------------------ sender
 
 Result<ring::Claim> SenderState::claim_in_total(std::size_t size, bool own_line) noexcept {
+  if (is_of_the_parent()) return OfTheParent::refusal();
   return total().try_claim(size, own_line);
 }
 void SenderState::commit_in_total(std::size_t used, std::uint16_t type,
                                   ring::RecordKind kind) noexcept {
-  total().commit(used, type, kind);
+  if (!is_of_the_parent()) total().commit(used, type, kind);
 }
 void SenderState::abort_in_total() noexcept {
+  if (is_of_the_parent()) return;
   total().abort();
   data_bell.ring_if_parked();  // whoever waited behind our claim goes on
 }
 Result<void> SenderState::send_in_total(std::span<const std::byte> message,
                                         std::uint16_t type) noexcept {
+  if (is_of_the_parent()) return OfTheParent::refusal();
   return total().try_send(message, type);
 }
 
@@ -85,7 +89,7 @@ Result<ShmSender> ShmSender::over(Result<ShmLink> link, const ShmOptions& option
   const RingShape& shape = body.shape();
   const std::uint32_t me = link->sender();
 
-  std::optional<std::variant<ring::LaneProducer<>, ring::TotalProducer<>>> end;
+  std::optional<decltype(SenderState::ring)> end;
   std::optional<wait::Sleeper<>> space_bell;
   std::optional<wait::GateSleeper<>> at_gate;
   if (shape.form == RingForm::total) {
@@ -113,9 +117,15 @@ Result<ShmSender> ShmSender::over(Result<ShmLink> link, const ShmOptions& option
   // that sleeps has to look for a lane that was joined.
   data_bell->ring();
   SenderTally tally(body.sender_counts(me));
-  return ShmSender(std::make_unique<SenderState>(
+  auto state = std::make_unique<SenderState>(
       SenderState{std::move(*link), std::move(*end), std::move(*data_bell), std::move(space_bell),
-                  std::move(at_gate), options.wait, tally}));
+                  std::move(at_gate), options.wait, tally});
+  state->fork_guard = std::make_unique<ForkGuard>(state.get(), [](void* object) noexcept {
+    auto& mine = *static_cast<SenderState*>(object);
+    std::construct_at(&mine.ring, OfTheParent{});
+    mine.data_bell.disown();
+  });
+  return ShmSender(std::move(state));
 }
 
 Result<ShmSender> ShmSender::open(std::string_view name, const ShmOptions& options) {
@@ -133,6 +143,7 @@ Result<ShmSender> ShmSender::attach(segment::Segment segment, const ShmOptions& 
 
 Result<void> ShmSender::wait_for_room(std::size_t size, bool own_line, Deadline deadline) noexcept {
   SenderState& s = *state_;
+  if (s.is_of_the_parent()) return OfTheParent::refusal();
   const auto idle = [] {};
   const auto tick = [&]() -> Result<void> {
     const Peer peer = s.link.look_at_peer();
@@ -158,6 +169,7 @@ Result<void> ShmSender::wait_for_room(std::size_t size, bool own_line, Deadline 
 
 Result<bool> ShmSender::wait_for_direct(std::uint64_t number) noexcept {
   SenderState& s = *state_;
+  if (s.is_of_the_parent()) return OfTheParent::refusal();
   ring::LaneProducerSide& mine = s.link.body().producer_side(s.link.sender());
   const auto& theirs = s.link.body().consumer_side(s.link.sender()).direct_done;
   std::uint64_t answer = 0;
@@ -185,6 +197,7 @@ Result<bool> ShmSender::wait_for_direct(std::uint64_t number) noexcept {
 }
 
 Result<ShmGroup> ShmSender::group() noexcept {
+  if (state_->is_of_the_parent()) return OfTheParent::refusal();
   auto* lane = state_->lane();
   if (lane == nullptr) return fail(Errc::not_supported, 0, "group: total order");
   if (const auto ok = lane->begin_group(); !ok) return tl::unexpected(ok.error());
@@ -194,6 +207,8 @@ Result<ShmGroup> ShmSender::group() noexcept {
 void ShmSender::flush() noexcept {
   if (auto* lane = state_->lane()) lane->tell_write();
 }
+
+bool ShmSender::is_of_the_parent() const noexcept { return state_->is_of_the_parent(); }
 
 ShmLink::Left ShmSender::close() noexcept {
   if (!state_ || !state_->link.is_mine()) return ShmLink::Left::kept;
@@ -217,6 +232,7 @@ std::uint64_t ShmSender::approx_backlog() noexcept {
     static_cast<void>(lane->has_room(lane->max_payload()));  // looks at read_pos
     return lane->write_pos() - lane->read_pos_seen();
   }
+  if (state_->is_of_the_parent()) return 0;
   return state_->total().approx_backlog();
 }
 
@@ -269,6 +285,7 @@ void ReceiverState::open_gate_if_wanted(ring::TotalConsumer<>& total) noexcept {
 }
 
 void ReceiverState::release_among_many(const ring::Record& record) noexcept {
+  if (is_of_the_parent()) return;
   if (auto* total = std::get_if<ring::TotalConsumer<>>(&ring)) {
     if (total->release(record)) open_gate_if_wanted(*total);
   } else if (std::get<ring::MpscConsumer<>>(ring).release(record)) {
@@ -277,6 +294,7 @@ void ReceiverState::release_among_many(const ring::Record& record) noexcept {
 }
 
 void ReceiverState::settle() noexcept {
+  if (is_of_the_parent()) return;
   if (auto* one = lane()) {
     one->tell_read();
     ring_for_space(*one);
@@ -295,6 +313,7 @@ ReceiverState::Taken ReceiverState::taken() const noexcept {
   if (const auto* total = std::get_if<ring::TotalConsumer<>>(&ring)) {
     return {total->messages(), total->read_pos()};
   }
+  if (is_of_the_parent()) return {};
   const auto& many = std::get<ring::MpscConsumer<>>(ring);
   return {many.released_records(), many.released_bytes()};
 }
@@ -309,7 +328,7 @@ void ReceiverState::pace(Deadline deadline) noexcept {
 }
 
 void ReceiverState::look_after_the_dead() noexcept {
-  if (lane() != nullptr) return;
+  if (lane() != nullptr || is_of_the_parent()) return;
   const auto is_drained = [this](std::uint32_t sender) {
     if (link.shape().form == RingForm::total) {
       // Its open claim is made a record to skip; what it committed needs it no more.
@@ -338,7 +357,7 @@ ShmReceiver::~ShmReceiver() { close(); }
 
 namespace {
 
-using RingEnd = std::variant<ring::LaneConsumer<>, ring::MpscConsumer<>, ring::TotalConsumer<>>;
+using RingEnd = decltype(ReceiverState::ring);
 
 Result<RingEnd> attach_consumer(const ShmLink& link, const ShmOptions& options) {
   const auto as_end = [](auto end) -> Result<RingEnd> {
@@ -396,6 +415,9 @@ Result<ShmReceiver> ShmReceiver::over(Result<ShmLink> link, const ShmOptions& op
     space_bell->ring();
     state->space_bells.emplace_back(std::move(*space_bell));
   }
+  state->fork_guard = std::make_unique<ForkGuard>(state.get(), [](void* object) noexcept {
+    std::construct_at(&static_cast<ReceiverState*>(object)->ring, OfTheParent{});
+  });
   return ShmReceiver(std::move(state));
 }
 
@@ -413,6 +435,7 @@ Result<ShmReceiver> ShmReceiver::attach(segment::Segment segment, const ShmOptio
 }
 
 Result<std::size_t> ShmReceiver::look_among_many(std::span<ring::Record> out) noexcept {
+  if (state_->is_of_the_parent()) return OfTheParent::refusal();
   if (auto* total = std::get_if<ring::TotalConsumer<>>(&state_->ring)) return total->peek_many(out);
   return std::get<ring::MpscConsumer<>>(state_->ring).peek_many(out);
 }
@@ -536,6 +559,8 @@ Result<void> ShmReceiver::wait_for_record(Deadline deadline) noexcept {
       });
 }
 
+bool ShmReceiver::is_of_the_parent() const noexcept { return state_->is_of_the_parent(); }
+
 ShmLink::Left ShmReceiver::close() noexcept {
   if (!state_ || !state_->link.is_mine()) return ShmLink::Left::kept;
   ReceiverState& s = *state_;
@@ -558,6 +583,7 @@ ShmLink::Left ShmReceiver::close() noexcept {
 void ShmReceiver::answer_direct(std::uint32_t source, std::uint64_t number,
                                 bool was_read) noexcept {
   ReceiverState& s = *state_;
+  if (s.is_of_the_parent()) return;
   // SYNC lane.direct (release -> acquire in ShmSender::wait_for_direct): we are done with its
   // memory.
   NativeAccess::store_release(s.link.body().consumer_side(source).direct_done,
@@ -601,6 +627,9 @@ const ShmLink& ShmReceiver::link() const noexcept { return state_->link; }
 Result<std::size_t> wait_any(std::span<ShmReceiver* const> receivers, Deadline deadline) noexcept {
   std::array<wait::Sleeper<>*, wait::kMaxWaitAny> sleepers{};
   if (receivers.size() > sleepers.size()) return fail(Errc::too_large, 0, "wait_any");
+  for (const ShmReceiver* receiver : receivers) {
+    if (receiver->state_->is_of_the_parent()) return OfTheParent::refusal();
+  }
   std::array<bool, wait::kMaxWaitAny> ended{};
   for (std::size_t i = 0; i < receivers.size(); ++i)
     sleepers[i] = &*receivers[i]->state_->data_bell;

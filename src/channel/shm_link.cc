@@ -57,26 +57,27 @@ Result<void> remove_ring(segment::Segment& segment) {
   return {};
 }
 
-Result<void> ShmLink::take_place() {
+Result<void> ShmLink::take_place(const ProcessToken& self) {
   TakenRole role;
   if (end_ == End::producer && shape().form == RingForm::total) {
-    const auto slot = ring::take_owner(body_.area());
+    const auto slot = ring::take_owner(body_.area(), self);
     if (!slot) return tl::unexpected(slot.error());
     sender_ = slot->index;
     role.generation = slot->generation;
   } else if (end_ == End::producer && shape().form == RingForm::per_producer) {
-    const auto joined = ring::join_lane(body_.mpsc());
+    const auto joined = ring::join_lane(body_.mpsc(), self);
     if (!joined) return tl::unexpected(joined.error());
     sender_ = joined->lane;
     role = joined->role;
   } else {
-    const auto taken = take_role(my_role());
+    const auto taken = take_role(my_role(), self);
     if (!taken) return tl::unexpected(taken.error());
     role = *taken;
   }
   before_ = predecessor_of(role.before);
   generation_ = role.generation;
   owner_pid_ = static_cast<std::uint32_t>(::getpid());
+  owner_tid_ = self.tid;
   attached_ = true;
   return {};
 }
@@ -97,7 +98,8 @@ Result<ShmLink> ShmLink::take(segment::Segment segment, End end, const ShmOption
     if (!still) return tl::unexpected(still.error());
     if (!*still) return fail(Errc::segment_lost, 0, "attach: removed");
   }
-  if (const auto ok = link.take_place(); !ok) return tl::unexpected(ok.error());
+  const ProcessToken self = options.of_thread ? self_thread_token() : self_token();
+  if (const auto ok = link.take_place(self); !ok) return tl::unexpected(ok.error());
   link.named_ = named;
   return link;
 }
@@ -146,6 +148,7 @@ ShmLink::ShmLink(ShmLink&& other) noexcept
       before_(other.before_),
       generation_(other.generation_),
       owner_pid_(other.owner_pid_),
+      owner_tid_(other.owner_tid_),
       attached_(std::exchange(other.attached_, false)),
       named_(other.named_),
       created_(other.created_),
@@ -164,6 +167,7 @@ ShmLink& ShmLink::operator=(ShmLink&& other) noexcept {
   before_ = other.before_;
   generation_ = other.generation_;
   owner_pid_ = other.owner_pid_;
+  owner_tid_ = other.owner_tid_;
   attached_ = std::exchange(other.attached_, false);
   named_ = other.named_;
   created_ = other.created_;
@@ -175,7 +179,8 @@ ShmLink& ShmLink::operator=(ShmLink&& other) noexcept {
 }
 
 bool ShmLink::is_mine() const noexcept {
-  return attached_ && owner_pid_ == static_cast<std::uint32_t>(::getpid());
+  if (!attached_ || owner_pid_ != static_cast<std::uint32_t>(::getpid())) return false;
+  return owner_tid_ == 0 || owner_tid_ == static_cast<std::uint32_t>(::gettid());
 }
 
 RoleWatch& ShmLink::watch_of(std::uint32_t sender) {

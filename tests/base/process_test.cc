@@ -244,6 +244,13 @@ TEST(PeerWatch, AProcessOfAnotherBootIsDead) {
   EXPECT_EQ(PeerWatch(token).look(), Verdict::dead);
 }
 
+// Where /proc is hidden nobody knows which boot this is.
+TEST(PeerWatch, ABootThatIsNotKnownProvesNothing) {
+  ProcessToken token = self_token();
+  token.boot_low = token.boot_high = 0;
+  EXPECT_EQ(PeerWatch(token).look(), Verdict::unknown);
+}
+
 TEST(PeerWatch, AProcessOfAnotherPidNamespaceIsUnknown) {
   ProcessToken token = self_token();
   token.pid_ns ^= 1;

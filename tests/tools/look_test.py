@@ -19,7 +19,7 @@ from harness import main
 
 def case_shows_help_with_an_example_for_every_command(t):
     whole = t.ok('--help').out.decode()
-    for command in ('create', 'send', 'recv', 'ls', 'stat', 'rm'):
+    for command in ('create', 'send', 'recv', 'ls', 'stat', 'rm', 'check', 'gc', 'stress'):
         assert f'\n  {command} ' in whole, whole
         text = t.ok(command, '--help').out.decode()
         assert text.startswith(f'Usage: slipring {command} [OPTIONS]') and 'Example:' in text, text

@@ -37,6 +37,12 @@ static_assert(sizeof(SharedToken) == 128);
 /// Threads: any.  Progress: reads /proc on the first call.
 [[nodiscard]] ProcessToken self_token() noexcept;
 
+/// This thread of it. What is held under such a token is free once the thread has ended, although
+/// the process lives on. Where /proc is not ours, or the kernel tells no thread apart, the proof
+/// waits for the end of the process.
+/// Threads: any.  Progress: reads /proc.
+[[nodiscard]] ProcessToken self_thread_token() noexcept;
+
 /// 16 bits that differ, most likely, between two pid namespaces or two boots: enough to refuse to
 /// interpret a foreign pid, never enough to accept one.
 [[nodiscard]] std::uint16_t pid_scope(const ProcessToken& token) noexcept;
@@ -91,15 +97,18 @@ class PeerWatch {
 
   /// May err towards alive or unknown, never towards dead.
   [[nodiscard]] Verdict look() noexcept;
-  /// Readable on death. -1 before the first look and where the kernel gives none.
+  /// Readable on the death of the process. -1 before the first look and where the kernel gives
+  /// none. The end of a thread alone is found by looking.
   [[nodiscard]] int fd() const noexcept { return pidfd_.get(); }
   [[nodiscard]] const ProcessToken& token() const noexcept { return token_; }
 
  private:
   [[nodiscard]] Verdict look_by_number() noexcept;
+  [[nodiscard]] Verdict look_at_thread() noexcept;
 
   ProcessToken token_;
   UniqueFd pidfd_;
+  UniqueFd thread_fd_;  // of token_.tid, where the kernel has such descriptors
 };
 
 /// The verdict about a bare pid of our own namespace and boot, when no token can be had. Knows

@@ -55,13 +55,14 @@ struct TakenRole {
 /// rewrites its word all the time holds nobody up.
 inline constexpr int kMaxLooks = 64;
 
-/// Takes a role that is vacant, left, or whose holder the kernel proves dead.
+/// Takes a role that is vacant, left, or whose holder the kernel proves dead. `self` is this
+/// process, or with self_thread_token() this thread: then the role ends with it.
 /// Progress: wait-free: at most kMaxLooks looks; a bounded number of system calls for each.
 /// Errors: in_use        a living (or unprovable) process holds it, or another at each look,
 ///         segment_lost  the object is retired: open it by name again.
 /// Orders: role.take.
 template <typename Access = NativeAccess>
-[[nodiscard]] Result<TakenRole> take_role(RoleRef role) noexcept;
+[[nodiscard]] Result<TakenRole> take_role(RoleRef role, ProcessToken self = self_token()) noexcept;
 
 /// Gives the role back in order. Everything stored before is visible to the next holder.
 /// Orders: role.take.
@@ -89,6 +90,12 @@ class RoleWatch {
   };
   template <typename Access = NativeAccess>
   [[nodiscard]] Peer look(RoleRef role) noexcept;
+  /// The pidfd of the holder that was last seen alive, readable on its death; -1 when there is
+  /// none, and for a thread, whose end is found by looking. Ours; closed when another holder is
+  /// found.
+  [[nodiscard]] int fd() const noexcept {
+    return watched_ != 0 && watch_.token().tid == 0 ? watch_.fd() : -1;
+  }
 
  private:
   [[nodiscard]] Verdict verdict_on(const RoleWord& word,

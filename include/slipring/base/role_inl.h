@@ -6,8 +6,7 @@
 namespace slipring {
 
 template <typename Access>
-Result<TakenRole> take_role(RoleRef role) noexcept {
-  ProcessToken self = self_token();
+Result<TakenRole> take_role(RoleRef role, ProcessToken self) noexcept {
   // SYNC role.take (acquire <- release in leave_role):
   //   what the predecessor stored is visible to its successor.
   std::uint64_t bits = Access::load_acquire(role.word);

@@ -97,6 +97,7 @@ struct SenderCounters {
 /// Progress: try_ forms are wait-free; the others block until room, the deadline, or proof that
 ///           nobody will make room.
 /// Crash:    killed anywhere, what commit() returned for is delivered, the rest never was.
+/// Fork:     the child's copy is refused everything, and leaves nothing: docs/death.md.
 class ShmSender {
  public:
   /// Errors: those of ShmLink::attach. `open` finds what exists, `create` refuses it.
@@ -144,6 +145,8 @@ class ShmSender {
   /// Leaves in order; the receiver gets every message, then `closed`. The destructor does it, too.
   ShmLink::Left close() noexcept;
 
+  /// In a child of fork(): every call is refused (invalid_argument, "endpoint: of the parent").
+  [[nodiscard]] bool is_of_the_parent() const noexcept;
   [[nodiscard]] RoleWatch::Peer look_at_receiver() noexcept;
   /// Bytes that the receiver has not given back, as far as it told: low by nothing, high by an
   /// eighth of the capacity.
@@ -264,6 +267,8 @@ class ShmReceiver {
   /// Leaves in order: what was released is told, the rest waits for a successor.
   ShmLink::Left close() noexcept;
 
+  /// In a child of fork(): every call is refused (invalid_argument, "endpoint: of the parent").
+  [[nodiscard]] bool is_of_the_parent() const noexcept;
   [[nodiscard]] RoleWatch::Peer look_at_sender() noexcept;
   [[nodiscard]] std::uint64_t approx_backlog() const noexcept;
   [[nodiscard]] ReceiverCounters counters() const noexcept;

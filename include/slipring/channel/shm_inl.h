@@ -5,6 +5,7 @@
 #include <utility>
 #include <variant>
 
+#include "slipring/base/fork_guard.h"
 #include "slipring/channel/counters.h"
 #include "slipring/channel/shm.h"
 #include "slipring/wait/gate.h"
@@ -14,10 +15,23 @@
 // fence, one compare. What may sleep, and the rings that many share, is in shm.cc.
 namespace slipring::channel {
 
+/// What an endpoint is over in a child of fork(): nothing. The ring's other forms are left as they
+/// were, not destroyed, since another thread may have been inside.
+struct OfTheParent {
+  [[nodiscard]] static constexpr bool has_record() noexcept { return false; }
+  [[nodiscard]] static constexpr std::uint64_t messages() noexcept { return 0; }
+  [[nodiscard]] static constexpr std::uint64_t bytes() noexcept { return 0; }
+  [[nodiscard]] static constexpr std::uint64_t approx_backlog() noexcept { return 0; }
+  [[nodiscard]] static Result<ring::Record> try_peek() noexcept { return refusal(); }
+  [[nodiscard]] static tl::unexpected<Error> refusal() noexcept {
+    return fail(Errc::invalid_argument, 0, "endpoint: of the parent");
+  }
+};
+
 /// On the heap, so that claims and messages outlive a move of their endpoint.
 struct SenderState {
   ShmLink link;
-  std::variant<ring::LaneProducer<>, ring::TotalProducer<>> ring;
+  std::variant<ring::LaneProducer<>, ring::TotalProducer<>, OfTheParent> ring;
   wait::Ringer<> data_bell;
   std::optional<wait::Sleeper<>> space_bell;   // none: closed, or total order
   std::optional<wait::GateSleeper<>> at_gate;  // total order: all wait at one gate
@@ -25,8 +39,12 @@ struct SenderState {
   SenderTally tally;
   /// Messages committed when a wait was counted last: one that a caller cuts in slices is one.
   std::optional<std::uint64_t> waited_behind{};
+  std::unique_ptr<ForkGuard> fork_guard{};
 
-  /// Null in a ring of total order.
+  [[nodiscard]] bool is_of_the_parent() const noexcept {
+    return std::holds_alternative<OfTheParent>(ring);
+  }
+  /// Null in a ring of total order, and in a child of fork().
   [[nodiscard]] ring::LaneProducer<>* lane() noexcept {
     return std::get_if<ring::LaneProducer<>>(&ring);
   }
@@ -50,7 +68,7 @@ struct ReceiverState {
   };
 
   ShmLink link;
-  std::variant<ring::LaneConsumer<>, ring::MpscConsumer<>, ring::TotalConsumer<>> ring;
+  std::variant<ring::LaneConsumer<>, ring::MpscConsumer<>, ring::TotalConsumer<>, OfTheParent> ring;
   std::optional<wait::Sleeper<>> data_bell;  // none: closed
   /// One for each lane that was joined; a ring of total order has a gate instead.
   std::vector<std::optional<wait::Ringer<>>> space_bells;
@@ -63,7 +81,11 @@ struct ReceiverState {
   std::uint32_t empty_polls = 0;
   std::uint64_t deaths = 0;
   std::deque<Departed> departed{};
+  std::unique_ptr<ForkGuard> fork_guard{};
 
+  [[nodiscard]] bool is_of_the_parent() const noexcept {
+    return std::holds_alternative<OfTheParent>(ring);
+  }
   /// Null unless there is one sender.
   [[nodiscard]] ring::LaneConsumer<>* lane() noexcept {
     return std::get_if<ring::LaneConsumer<>>(&ring);
@@ -115,20 +137,24 @@ inline ShmGroup::ShmGroup(ShmGroup&& other) noexcept
 inline Result<void> ShmGroup::try_send(std::span<const std::byte> message,
                                        std::uint16_t type) noexcept {
   if (state_ == nullptr) return fail(Errc::invalid_argument, 0, "group: over");
-  if (state_->lane()->send_plain(message, type)) [[likely]]
+  auto* lane = state_->lane();
+  if (lane == nullptr) [[unlikely]]
+    return OfTheParent::refusal();
+  if (lane->send_plain(message, type)) [[likely]]
     return {};
   return try_send_slowly(message, type);
 }
 
 inline void ShmGroup::commit() noexcept {
   if (state_ == nullptr) return;
-  state_->lane()->end_group();
+  if (auto* lane = state_->lane()) lane->end_group();
   state_->data_bell.ring_if_parked();
   state_ = nullptr;
 }
 
 inline void ShmGroup::abort() noexcept {
-  if (state_ != nullptr) std::exchange(state_, nullptr)->lane()->abort_group();
+  if (state_ == nullptr) return;
+  if (auto* lane = std::exchange(state_, nullptr)->lane()) lane->abort_group();
 }
 
 inline void ShmMessage::release_to(std::size_t bytes) noexcept {

@@ -65,7 +65,8 @@ class ShmLink {
   [[nodiscard]] std::uint32_t generation() const noexcept { return generation_; }
   [[nodiscard]] ring::Predecessor predecessor() const noexcept { return before_; }
   [[nodiscard]] bool created() const noexcept { return created_; }
-  /// False in a child of fork, which must not use its parent's end.
+  /// False in a child of fork, which must not use its parent's end, and of an end of a thread in
+  /// all others: once that has ended, a successor may have taken the place.
   [[nodiscard]] bool is_mine() const noexcept;
 
   /// What the kernel says of the other end. Cheap while nothing changes. Of many senders: alive
@@ -90,7 +91,7 @@ class ShmLink {
       : segment_(std::move(segment)), body_(body), end_(end) {}
   [[nodiscard]] static Result<ShmLink> take(segment::Segment segment, End end,
                                             const ShmOptions& options, bool named);
-  [[nodiscard]] Result<void> take_place();
+  [[nodiscard]] Result<void> take_place(const ProcessToken& self);
   [[nodiscard]] RoleRef my_role() const noexcept {
     return end_ == End::consumer ? body_.consumer_role() : body_.sender_role(sender_);
   }
@@ -105,6 +106,7 @@ class ShmLink {
   ring::Predecessor before_ = ring::Predecessor::none;
   std::uint32_t generation_ = 0;
   std::uint32_t owner_pid_ = 0;
+  std::uint32_t owner_tid_ = 0;  // 0: of the process
   bool attached_ = false;
   bool named_ = false;
   bool created_ = false;

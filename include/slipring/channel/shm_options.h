@@ -55,6 +55,9 @@ struct ShmOptions {
   bool prefault = true;
   /// True: stays until it is removed. False: the last one out removes it, once all was read.
   bool keep = false;
+  /// This end is its thread's: it ends with the thread, although the process lives on. No other
+  /// thread may use or close it.
+  bool of_thread = false;
   std::optional<key_t> sysv_key;
   segment::Places places = segment::Places::standard();
 };

@@ -71,7 +71,8 @@ struct JoinedLane {
 /// Errors: in_use  all lanes have living holders.
 /// Orders: role.take.
 template <typename Access = NativeAccess>
-[[nodiscard]] Result<JoinedLane> join_lane(const MpscParts& parts) noexcept;
+[[nodiscard]] Result<JoinedLane> join_lane(const MpscParts& parts,
+                                           const ProcessToken& self = self_token()) noexcept;
 
 /// Makes the consumer look at the lanes again. It may come for nothing.
 /// Orders: mpsc.join.

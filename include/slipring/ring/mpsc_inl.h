@@ -36,7 +36,7 @@ Result<MpscGeometry> load_mpsc_geometry(std::span<std::byte> area) noexcept {
 }
 
 template <typename Access>
-Result<JoinedLane> join_lane(const MpscParts& parts) noexcept {
+Result<JoinedLane> join_lane(const MpscParts& parts, const ProcessToken& self) noexcept {
   using State = RoleWord::State;
   // Fresh lanes first, then those that were left, then those of the dead: a lane with a history may
   // still hold its predecessor's records, in front of ours.
@@ -46,7 +46,7 @@ Result<JoinedLane> join_lane(const MpscParts& parts) noexcept {
       // SYNC role.take (acquire <- release in leave_role): only to choose; take_role decides.
       const RoleWord word = RoleWord::decode(Access::load_acquire(role.word));
       if (word.state != wanted) continue;
-      const auto taken = take_role<Access>(role);
+      const auto taken = take_role<Access>(role, self);
       if (taken) return JoinedLane{lane, *taken};
       if (taken.error().code != Errc::in_use) return tl::unexpected(taken.error());
     }

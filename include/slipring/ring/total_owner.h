@@ -25,7 +25,8 @@ struct OwnerSlot {
 ///         bad_format, corrupt  as load_total_geometry, reap.
 /// Orders: role.take, total.reap.
 template <typename Access = NativeAccess>
-[[nodiscard]] Result<OwnerSlot> take_owner(std::span<std::byte> area) noexcept;
+[[nodiscard]] Result<OwnerSlot> take_owner(std::span<std::byte> area,
+                                           const ProcessToken& self = self_token()) noexcept;
 
 /// Gives the entry back in order. A claim still open is aborted first: it would hold up everyone.
 /// Errors: corrupt  as reap; the entry is then kept, since a descriptor may still name it.
@@ -95,14 +96,15 @@ namespace detail {
 
 /// Takes entry `index` if it is free, or its holder dead and reaped. `in_use` when neither.
 template <typename Access>
-Result<OwnerSlot> take_entry(const TotalView& ring, std::uint32_t index) noexcept {
+Result<OwnerSlot> take_entry(const TotalView& ring, std::uint32_t index,
+                             const ProcessToken& self) noexcept {
   const RoleRef role = ring.owner_role(index);
   RoleWatch watch;
   // While the dead still holds it any survivor can resolve its claims; once we hold it, only we.
   if (const auto reaped = reap_entry<Access>(ring, index, watch); !reaped) {
     return tl::unexpected(reaped.error());
   }
-  const auto taken = take_role<Access>(role);
+  const auto taken = take_role<Access>(role, self);
   if (!taken) return tl::unexpected(taken.error());
   if (taken->before == RoleWord::State::held) {
     // Another may have held it and died since the reaping: resolved again, before our first claim.
@@ -117,7 +119,7 @@ Result<OwnerSlot> take_entry(const TotalView& ring, std::uint32_t index) noexcep
 }  // namespace detail
 
 template <typename Access>
-Result<OwnerSlot> take_owner(std::span<std::byte> area) noexcept {
+Result<OwnerSlot> take_owner(std::span<std::byte> area, const ProcessToken& self) noexcept {
   const auto geometry = load_total_geometry<Access>(area);
   if (!geometry) return tl::unexpected(geometry.error());
   const TotalView ring(area, *geometry);
@@ -126,7 +128,7 @@ Result<OwnerSlot> take_owner(std::span<std::byte> area) noexcept {
     for (std::uint32_t i = 0; i < geometry->owners; ++i) {
       const RoleWord now = RoleWord::decode(Access::load_relaxed(ring.owners[i].role));
       if ((now.state == RoleWord::State::held) != held_ones) continue;
-      auto slot = detail::take_entry<Access>(ring, i);
+      auto slot = detail::take_entry<Access>(ring, i, self);
       if (slot || slot.error().code != Errc::in_use) return slot;
     }
   }

@@ -204,6 +204,22 @@ struct Listing {
 [[nodiscard]] Result<void> remove_stale(const Name& name,
                                         const Places& places = Places::standard());
 
+/// Memory that its maker was killed over before anybody could find it: a SysV segment with its
+/// header but without its magic, or, where O_TMPFILE is refused, a temporary file that nobody has
+/// open.
+struct Wreck {
+  std::string where;  ///< Path, or "sysv id N".
+  std::uint64_t object_bytes = 0;
+  std::optional<int> sysv_id;
+  ProcessToken maker;  ///< Proved dead; pid 0: a file, whose maker did not come to say who it is.
+};
+/// All that are proved to be nobody's. Of what cannot be proved nothing is said: a SysV id whose
+/// maker was killed before it wrote the header may be anybody's.
+[[nodiscard]] std::vector<Wreck> list_wrecks(const Places& places = Places::standard());
+/// Errors: in_use     somebody has it by now, or its maker cannot be proved dead; nothing was done,
+///         not_found  it is gone.
+[[nodiscard]] Result<void> remove_wreck(const Wreck& wreck);
+
 struct Room {
   std::uint64_t free_bytes = 0;
   std::uint64_t total_bytes = 0;

@@ -54,6 +54,9 @@ struct Ticket {
   [[nodiscard]] constexpr bool wants_sym() const noexcept { return (bits & 1) != 0; }
 };
 
+/// The ticket of nobody.
+inline constinit SharedWord<std::uint64_t> kNobodySleeps{};
+
 struct RingerCounters {
   std::uint64_t rings = 0;   ///< Times `seq` was raised.
   std::uint64_t wakes = 0;   ///< Wakes that reached the kernel.
@@ -104,6 +107,12 @@ class Ringer {
   /// Orders: doorbell.ring.
   [[gnu::cold, gnu::noinline]] void ring() noexcept;
 
+  /// In a child of fork(), whose copy must not ring: from now on nobody sleeps here.
+  void disown() noexcept {
+    ticket_ = &kNobodySleeps;
+    dealt_ = 0;
+  }
+
   /// Kind signal: the process to signal from now on. Others ignore it.
   void expect_sleeper(const ProcessToken& token) noexcept { wake_->expect_sleeper(token); }
 
@@ -129,6 +138,13 @@ class Ringer {
   bool registered_;
   bool one_of_many_;
 };
+
+/// Rings a doorbell whose ringer is proved dead, for whoever waits on it: raises `seq`, which
+/// several may do at once, and wakes. Touches no other word, so a successor may ring beside it.
+/// Kind condvar is left to its bounded park: the dead may hold its mutex. Progress: a bounded
+/// number of system calls. Errors:   as Ringer::attach. Orders:   doorbell.ring.
+template <typename Access = NativeAccess>
+[[gnu::cold]] Result<void> ring_for_the_dead(BellKind kind, const BellRef& bell) noexcept;
 
 enum class WakeReason : std::uint8_t {
   ready,      ///< `ready` said so: nobody slept.

@@ -47,6 +47,19 @@ void Ringer<Access>::ring() noexcept {
 }
 
 template <typename Access>
+Result<void> ring_for_the_dead(BellKind kind, const BellRef& bell) noexcept {
+  if (kind == BellKind::condvar) return {};
+  RingerOptions options;
+  auto wake = detail::make_wake_primitive(kind, bell.store, options);
+  if (!wake) return tl::unexpected(wake.error());
+  // SYNC doorbell.ring (release -> acquire in Sleeper::take_ticket and SleepPrimitive::sleep): what
+  //   was recovered for the dead is visible to the sleeper that wakes.
+  Access::add_release(bell.seq, 1);
+  static_cast<void>((*wake)->wake(bell.seq));  // the bounded park is the backstop
+  return {};
+}
+
+template <typename Access>
 void Ringer<Access>::deal() noexcept {
   // SYNC doorbell.ticket (acquire <- release in Sleeper::store_ticket):
   //   the sleeper has read seq before it stored this ticket, so our increment comes after.

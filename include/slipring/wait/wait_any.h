@@ -55,16 +55,14 @@ template <typename Access, typename ReadyIndex, typename Tick>
     spares_others |= sleeper->fence_choice() == FenceChoice::symmetric;
   }
   std::array<detail::SeqSeen, kMaxWaitAny> words;
-  bool due = true;
   for (;;) {
     std::optional<std::size_t> index = ready_index();
     if (index) return *index;
     if (deadline.passed()) return fail(Errc::timed_out, 0, "wait_any");
-    if (due) {
-      const Result<void> went = tick();
-      if (index = ready_index(); index) return *index;
-      if (!went) return tl::unexpected(went.error());
-    }
+    // Also when rung for nothing: so does who found a peer dead.
+    const Result<void> went = tick();
+    if (index = ready_index(); index) return *index;
+    if (!went) return tl::unexpected(went.error());
 
     for (std::size_t i = 0; i < sleepers.size(); ++i) {
       words[i] = {&sleepers[i]->seq(), sleepers[i]->take_ticket()};
@@ -82,8 +80,8 @@ template <typename Access, typename ReadyIndex, typename Tick>
     if (!index) {
       const std::int64_t from_ns = monotonic_ns();
       std::uint64_t spurious = 0;
-      due = !detail::sleep_on_any({words.data(), sleepers.size()},
-                                  deadline.or_earlier(Deadline::in(bound)), spurious);
+      static_cast<void>(detail::sleep_on_any({words.data(), sleepers.size()},
+                                             deadline.or_earlier(Deadline::in(bound)), spurious));
       for (Sleeper<Access>* sleeper : sleepers) sleeper->count_park(from_ns, spurious);
     }
     for (Sleeper<Access>* sleeper : sleepers) sleeper->awake();

@@ -69,18 +69,13 @@ class Ladder {
   }
 
   [[nodiscard]] Result<void> park() {
-    bool due = true;
     for (;;) {
       if (deadline_.passed()) return ready_() ? Result<void>{} : fail(Errc::timed_out, 0, "wait");
-      if (due) {
-        const Result<bool> done = ask();
-        if (!done) return tl::unexpected(done.error());
-        if (*done) return {};
-      }
-      const WakeReason reason = sleeper_.park_unless(ready_, deadline_);
-      if (reason == WakeReason::ready || ready_()) return {};
-      due = reason == WakeReason::timed_out ||
-            monotonic_ns() - ticked_at_ns_ > std::chrono::nanoseconds(kTickEvery).count();
+      // Also when it was rung for nothing: so does who found the peer dead.
+      const Result<bool> done = ask();
+      if (!done) return tl::unexpected(done.error());
+      if (*done) return {};
+      if (sleeper_.park_unless(ready_, deadline_) == WakeReason::ready || ready_()) return {};
     }
   }
 
