@@ -124,7 +124,8 @@ void plan_quick(Planner& p) {
             [&](const Contender& who) { p.throughput(who, size); });
     p.named(kFast, [&](const Contender& who) { p.throughput(who, size); });
   }
-  p.named({"slipring", "slipring.claim", "boost.spsc_queue", "dpdk.ring", "moodycamel.mpmc"},
+  p.named({"slipring", "slipring.claim", "slipring.typed", "boost.spsc_queue", "dpdk.ring",
+           "moodycamel.mpmc"},
           [&](const Contender& who) { p.throughput(who, 8, 32); });
   for (const std::size_t size : {1 * kKiB, 4 * kKiB, 64 * kKiB}) {
     p.named({"slipring.claim"}, [&](const Contender& who) { p.throughput(who, size); });
