@@ -57,7 +57,7 @@ struct Tally {
 
 [[nodiscard]] inline std::size_t size_of(std::uint64_t n) { return n * 37 % 150; }
 [[nodiscard]] inline std::uint16_t type_of(Stream stream, std::uint64_t n) {
-  return static_cast<std::uint16_t>(static_cast<std::uint16_t>(stream) << 14 | (n & 0x3fff));
+  return static_cast<std::uint16_t>(static_cast<std::uint64_t>(stream) << 14 | (n & 0x3fff));
 }
 
 /// A ring in a segment that this process and its forks map, with the image that each run begins
