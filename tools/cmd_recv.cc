@@ -17,7 +17,7 @@
 namespace slipring::tools {
 namespace {
 
-constexpr const char* kCommand = "slipring recv";
+constexpr const char* kRecvCommand = "slipring recv";
 constexpr std::uint64_t kMostPerMessage = std::uint64_t{1} << 40;
 
 struct RecvOptions {
@@ -30,7 +30,8 @@ struct RecvOptions {
   ReceiveOptions receive;
 };
 
-Result<channel::ShmReceiver> attach(const Selector& selector, const channel::ShmOptions& options) {
+Result<channel::ShmReceiver> attach_receiver(const Selector& selector,
+                                             const channel::ShmOptions& options) {
   if (selector.by == Selector::By::name) {
     return channel::ShmReceiver::open_or_create(selector.name, options);
   }
@@ -56,28 +57,28 @@ channel::MessageReceiver::Options message_options(const channel::RingShape& shap
 }
 
 Outcome run_recv(const RecvOptions& opt) {
-  const auto options = shm_options(opt.ring, kCommand);
+  const auto options = shm_options(opt.ring, kRecvCommand);
   if (!options) return tl::unexpected(options.error());
   ReceiveOptions receive = opt.receive;
-  const auto timeout = duration_flag(opt.timeout, "--timeout", kCommand);
+  const auto timeout = duration_flag(opt.timeout, "--timeout", kRecvCommand);
   if (!timeout) return tl::unexpected(timeout.error());
-  const auto linger = duration_flag(opt.linger, "--linger", kCommand);
+  const auto linger = duration_flag(opt.linger, "--linger", kRecvCommand);
   if (!linger) return tl::unexpected(linger.error());
-  const auto count = count_flag(opt.count, "--count", kCommand);
+  const auto count = count_flag(opt.count, "--count", kRecvCommand);
   if (!count) return tl::unexpected(count.error());
-  const auto limit = size_flag(opt.message_size, "--message-size", kCommand);
+  const auto limit = size_flag(opt.message_size, "--message-size", kRecvCommand);
   if (!limit) return tl::unexpected(limit.error());
   receive.message_limit = limit->value_or(frame::Limits{}.max_message);
   if (receive.message_limit == 0 || receive.message_limit > kMostPerMessage) {
     return usage(fmt::format("bad size '{}' for --message-size", printable(opt.message_size)),
                  "a message from one of many senders is put together in memory; at most 1T",
-                 fmt::format("{} {} --message-size 64M", kCommand, printable(opt.name)));
+                 fmt::format("{} {} --message-size 64M", kRecvCommand, printable(opt.name)));
   }
   receive.count = *count;
   receive.timeout = *timeout;
   receive.linger = linger->value_or(std::chrono::nanoseconds(0));
   Subject subject(opt.name, "receive from");
-  subject.command = kCommand;
+  subject.command = kRecvCommand;
   subject.end = channel::End::consumer;
   subject.options = *options;
   const auto selector = parse_selector(opt.name, subject, false);
@@ -86,7 +87,7 @@ Outcome run_recv(const RecvOptions& opt) {
   if (closed_at_start().out) return output_failed(EBADF);
 
   catch_stop_signals();
-  auto ring = attach(*selector, *options);
+  auto ring = attach_receiver(*selector, *options);
   if (!ring) return failed(ring.error(), subject);
   note_difference(opt.ring, *options, ring->link(), opt.name);
   const auto enrolled = enroll(ring->link(), channel::End::consumer);

@@ -17,7 +17,7 @@ namespace slipring::tools {
 namespace {
 
 constexpr std::uint64_t kDefaultRecord = std::uint64_t{64} << 10;
-constexpr const char* kCommand = "slipring send";
+constexpr const char* kSendCommand = "slipring send";
 
 struct SendOptions {
   std::string name;
@@ -39,12 +39,12 @@ Try<Cut> cut_of(const SendOptions& opt, const Subject& subject) {
   if (!opt.message_size.empty()) cut.by = Cut::By::messages;
   for (const auto& [text, flag] :
        {std::pair(&opt.record, "--record"), std::pair(&opt.message_size, "--message-size")}) {
-    const auto size = size_flag(*text, flag, kCommand);
+    const auto size = size_flag(*text, flag, kSendCommand);
     if (!size) return tl::unexpected(size.error());
     if (!*size) continue;
     if (**size == 0) {
       return usage(fmt::format("bad size '0' for {}", flag), "messages of no bytes would never end",
-                   fmt::format("{} {} {} 64K", kCommand, printable(subject.name), flag));
+                   fmt::format("{} {} {} 64K", kSendCommand, printable(subject.name), flag));
     }
     cut.bytes = **size;
   }
@@ -52,14 +52,15 @@ Try<Cut> cut_of(const SendOptions& opt, const Subject& subject) {
 }
 
 Try<channel::OnFull> policy_of(const SendOptions& opt) {
-  const auto timeout = duration_flag(opt.timeout, "--timeout", kCommand);
+  const auto timeout = duration_flag(opt.timeout, "--timeout", kSendCommand);
   if (!timeout) return tl::unexpected(timeout.error());
   if (!opt.full.empty()) {
-    const auto policy = full_policy(opt.full, kCommand);
+    const auto policy = full_policy(opt.full, kSendCommand);
     if (policy && policy->kind() == channel::OnFull::Kind::stash && opt.whole) {
-      return usage("--whole and --full stash exclude each other",
-                   "what is put by lies in memory, and --whole reads while it sends",
-                   fmt::format("{} {} FILE --whole --full wait", kCommand, printable(opt.name)));
+      return usage(
+          "--whole and --full stash exclude each other",
+          "what is put by lies in memory, and --whole reads while it sends",
+          fmt::format("{} {} FILE --whole --full wait", kSendCommand, printable(opt.name)));
     }
     return policy;
   }
@@ -101,7 +102,7 @@ Try<void> check_cut(Cut& cut, const channel::OnFull& on_full, const Subject& sub
     return usage(fmt::format("messages of {} cannot be put by", human_bytes(cut.bytes)),
                  fmt::format("{} takes {} in one piece; what goes in chunks waits for room",
                              printable(subject.name), human_bytes(piece)),
-                 fmt::format("{} {} --message-size {} --full wait", kCommand,
+                 fmt::format("{} {} --message-size {} --full wait", kSendCommand,
                              printable(subject.name), cut.bytes));
   }
   if (cut.bytes == 0) cut.bytes = std::min(kDefaultRecord, most.record);
@@ -111,7 +112,8 @@ Try<void> check_cut(Cut& cut, const channel::OnFull& on_full, const Subject& sub
   return failed(Error{Errc::too_large, 0, "lane: claim"}, with_record);
 }
 
-Result<channel::ShmSender> attach(const Selector& selector, const channel::ShmOptions& options) {
+Result<channel::ShmSender> attach_sender(const Selector& selector,
+                                         const channel::ShmOptions& options) {
   if (selector.by == Selector::By::name) {
     return channel::ShmSender::open_or_create(selector.name, options);
   }
@@ -121,10 +123,10 @@ Result<channel::ShmSender> attach(const Selector& selector, const channel::ShmOp
 }
 
 Outcome run_send(const SendOptions& opt) {
-  auto options = shm_options(opt.ring, kCommand);
+  auto options = shm_options(opt.ring, kSendCommand);
   if (!options) return tl::unexpected(options.error());
   Subject subject(opt.name, "send to");
-  subject.command = kCommand;
+  subject.command = kSendCommand;
   subject.end = channel::End::producer;
   subject.options = *options;
   auto cut = cut_of(opt, subject);
@@ -143,7 +145,7 @@ Outcome run_send(const SendOptions& opt) {
     return tl::unexpected(ok.error());
   }
   catch_stop_signals();
-  auto ring = attach(*selector, *options);
+  auto ring = attach_sender(*selector, *options);
   if (!ring) return failed(ring.error(), subject);
   note_difference(opt.ring, *options, ring->link(), opt.name);
   // Another one may have made it meanwhile, smaller than what we looked at.

@@ -19,6 +19,8 @@
 namespace slipring::tools {
 namespace {
 
+using Peer = RoleWatch::Peer;
+
 struct Look {
   Row row;
   std::optional<segment::Segment> mapping;
@@ -112,7 +114,6 @@ void sample_again(Look& look, double seconds) {
 }
 
 nlohmann::ordered_json end_json(const channel::EndView& end) {
-  using Peer = RoleWatch::Peer;
   static constexpr const char* kStates[] = {"never_came", "alive", "left", "dead", "retired"};
   nlohmann::ordered_json json = {{"state", kStates[static_cast<int>(end.state)]}};
   json["pid"] = end.pid != 0 ? nlohmann::ordered_json(end.pid) : nlohmann::ordered_json();
@@ -273,7 +274,6 @@ std::string holder_text(const channel::EndView& end) {
 }
 
 std::string end_text(const channel::EndView& end) {
-  using Peer = RoleWatch::Peer;
   if (end.state != Peer::alive && end.state != Peer::dead) return "-";
   std::string text = holder_text(end);
   if (end.state == Peer::dead) text += ":dead";

@@ -10,6 +10,8 @@
 namespace slipring::channel {
 namespace {
 
+using Peer = RoleWatch::Peer;
+
 constexpr auto kLockWait = std::chrono::seconds(1);
 constexpr auto kAppearWait = std::chrono::seconds(5);
 
@@ -189,7 +191,6 @@ RoleWatch& ShmLink::watch_of(std::uint32_t sender) {
 }
 
 RoleWatch::Peer ShmLink::look_at_all_senders() {
-  using Peer = RoleWatch::Peer;
   Peer sum = saw_death_ ? Peer::dead : Peer::never_came;
   for (std::uint32_t i = 0; i < shape().senders; ++i) {
     if (end_ == End::producer && i == sender_) continue;  // that is us, or was
@@ -244,7 +245,6 @@ std::vector<Departed> ShmLink::look_at_senders(
 }
 
 bool ShmLink::is_anybody_else_alive() {
-  using Peer = RoleWatch::Peer;
   if (end_ == End::producer && look_at_peer() == Peer::alive) return true;
   return look_at_all_senders() == Peer::alive;
 }

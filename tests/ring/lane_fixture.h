@@ -136,4 +136,8 @@ inline std::string lane_param_name(const testing::TestParamInfo<LaneParam>& info
          std::to_string(info.param.granule) + "_ahead" + std::to_string(info.param.zero_ahead);
 }
 
+// Here, once for all files: they are one program, and one unit.
+INSTANTIATE_TEST_SUITE_P(AllPlacings, LaneTest, testing::ValuesIn(all_lane_params()),
+                         lane_param_name);
+
 }  // namespace slipring::ring

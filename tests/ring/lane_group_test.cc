@@ -150,7 +150,4 @@ TEST_P(LaneTest, TellsNothingOfAnOpenGroup) {
   EXPECT_EQ(look_at(lane_.producer_side().write_pos), producer_->write_pos());
 }
 
-INSTANTIATE_TEST_SUITE_P(AllPlacings, LaneTest, testing::ValuesIn(all_lane_params()),
-                         lane_param_name);
-
 }  // namespace slipring::ring

@@ -233,7 +233,4 @@ TEST_P(LaneTest, ConsumersMayDieInEveryLapWithoutLosingARecord) {
   EXPECT_EQ(consumer_->messages(), next);
 }
 
-INSTANTIATE_TEST_SUITE_P(AllPlacings, LaneTest, testing::ValuesIn(all_lane_params()),
-                         lane_param_name);
-
 }  // namespace slipring::ring

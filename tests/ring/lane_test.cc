@@ -433,7 +433,4 @@ TEST_P(LaneTest, ShowsTheConsumerWhereTheProducerWantsToBeRung) {
   EXPECT_EQ(consumer_->wanted_pos(), 0x4711u);
 }
 
-INSTANTIATE_TEST_SUITE_P(AllPlacings, LaneTest, testing::ValuesIn(all_lane_params()),
-                         lane_param_name);
-
 }  // namespace slipring::ring

@@ -49,7 +49,4 @@ TEST_P(LaneTest, TwoThreadsExchangeEveryMessageInOrder) {
   ::alarm(0);
 }
 
-INSTANTIATE_TEST_SUITE_P(AllPlacings, LaneTest, testing::ValuesIn(all_lane_params()),
-                         lane_param_name);
-
 }  // namespace slipring::ring

@@ -310,8 +310,6 @@ TEST(LaneGeometryTest, IsCheckedBeforeAnAreaIsFormatted) {
   EXPECT_TRUE(fails_with(check_geometry(g), Errc::too_large));
 }
 
-INSTANTIATE_TEST_SUITE_P(AllPlacings, LaneTest, testing::ValuesIn(all_lane_params()),
-                         lane_param_name);
 std::string placing_name(const testing::TestParamInfo<Placing>& info) {
   return info.param == Placing::heap ? "heap" : "crossed";
 }

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "slipring/base/align.h"
+#include "slipring/base/result.h"
 #include "slipring/wait/doorbell.h"
 #include "support/shared_area.h"
 
@@ -104,6 +105,9 @@ class TestBell {
 /// Longer than any test: a wake-up that is lost with this as max_park hangs, and its watchdog
 /// tells.
 inline constexpr std::chrono::milliseconds kForever = 1h;
+
+/// A waiter's check of its peer that never finds anything wrong.
+inline constexpr auto kFine = []() -> Result<void> { return {}; };
 
 inline std::chrono::nanoseconds since(std::int64_t from_ns) {
   return std::chrono::nanoseconds(monotonic_ns() - from_ns);

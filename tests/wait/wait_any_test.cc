@@ -21,8 +21,6 @@ namespace {
 
 using namespace wait;
 
-const auto kFine = []() -> Result<void> { return {}; };
-
 // Doorbells in a row, with what was read of each.
 class Row {
  public:

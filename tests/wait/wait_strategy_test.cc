@@ -30,7 +30,6 @@ struct FakeSleeper {
 };
 
 const auto kNothing = [] {};
-const auto kFine = []() -> Result<void> { return {}; };
 
 std::chrono::nanoseconds cpu_time() {
   timespec now{};
