@@ -10,6 +10,7 @@
 #include <array>
 #include <map>
 #include <random>
+#include <type_traits>
 
 #include "slipring/channel/shm.h"
 
@@ -35,10 +36,11 @@ bool is_transient(Errc code) {
          code == Errc::full || code == Errc::empty || code == Errc::not_found;
 }
 
-/// Attaches, however long others are in the way. Nothing: told to stop, or it failed.
+/// Attaches, however long others are in the way. Nothing: it failed, or a sender was told to stop.
+/// A receiver is needed all the same: somebody has to read what is left.
 template <typename End>
 std::optional<End> attach(const Stage& stage, Note& failed) {
-  while (stage.log.stop.get() == 0) {
+  while (stage.log.stop.get() == 0 || std::is_same_v<End, ShmReceiver>) {
     auto segment = stage.open();
     auto end =
         segment ? End::attach(std::move(*segment)) : Result<End>(tl::unexpected(segment.error()));

@@ -419,6 +419,7 @@ TEST_P(Fork, AChildTakesNoBlockAndGivesNoneBack) {
   EXPECT_TRUE(child.wait().exited_with(0));
   EXPECT_EQ(claimed(), 1u);
   EXPECT_THAT(claim->commit(10'000), Succeeds());
+  EXPECT_THAT(rx->peek(Deadline::in(20s)), Succeeds());  // unread, it would keep the name
 }
 
 TEST_P(Fork, WhoSpawnsAProgramKeepsItsEndpoints) {
@@ -477,6 +478,7 @@ TEST_P(Fork, AnEndpointOfAThreadEndsWithTheThread) {
   left.reset();  // by another thread: the place is the heir's by now
   EXPECT_THAT(heir->send(kMessage), Succeeds());
   EXPECT_EQ(rx->look_at_sender(), RoleWatch::Peer::alive);
+  EXPECT_THAT(rx->peek(Deadline::in(20s)), Succeeds());  // unread, it would keep the name
 }
 
 INSTANTIATE_TEST_SUITE_P(Forms, Fork,
