@@ -319,6 +319,7 @@ ReceiverState::Taken ReceiverState::taken() const noexcept {
 }
 
 void ReceiverState::pace(Deadline deadline) noexcept {
+  if (is_of_the_parent()) return;
   const Taken now = taken();
   const std::int64_t ns = pacer.after_visit(
       now.records - visited.records, now.bytes - visited.bytes, [] { return monotonic_ns(); });

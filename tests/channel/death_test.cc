@@ -359,6 +359,8 @@ TEST_P(Fork, AChildCanNeitherUseNorBreakItsParentsEndpoints) {
   ASSERT_THAT(tx, Succeeds());
   ASSERT_THAT(tx->send(kMessage), Succeeds());
   ASSERT_THAT(tx->send(kMessage), Succeeds());
+  std::array<ring::Record, 8> all;
+  EXPECT_THAT(rx->peek_many(all), Succeeds());  // and the ring is empty behind them
   auto in_hand = rx->try_peek();
   ASSERT_THAT(in_hand, Succeeds());
   auto open = tx->try_claim(100);
