@@ -40,12 +40,13 @@ inline constexpr std::int64_t kStallNs = 10'000'000;
          std::string_view(set).substr(0, std::string_view(set).find('@')) == scenario;
 }
 
-/// The one line that a report is made of.
-inline void print_line(const char* test, const Tally& t, std::int64_t from_ns,
+/// The one line that a report is made of; `part` is what was killed in.
+inline void print_line(const char* test, const char* part, const Tally& t, std::int64_t from_ns,
                        const std::string& more = {}) {
-  std::cout << "RELIABILITY test=" << test << " tier=" << (is_nightly() ? "nightly" : "push")
-            << " kill_points=" << t.kill_points << " images=" << t.images << " lost=" << t.lost
-            << " torn=" << t.torn << " duplicated=" << t.duplicated << " stalls=" << t.stalls
+  std::cout << "RELIABILITY test=" << test << " case=" << part
+            << " tier=" << (is_nightly() ? "nightly" : "push") << " kill_points=" << t.kill_points
+            << " images=" << t.images << " lost=" << t.lost << " torn=" << t.torn
+            << " duplicated=" << t.duplicated << " stalls=" << t.stalls
             << " leaked_bytes=" << t.leaked_bytes << " violations=" << t.violations << more
             << " seed=" << crash_seed() << " seconds=" << (monotonic_ns() - from_ns) / 1'000'000'000
             << std::endl;

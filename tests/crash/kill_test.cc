@@ -26,7 +26,7 @@ namespace {
 void print_faults_of(const char* test, const Tally& tally, std::int64_t from,
                      const std::string& more) {
   print_complaints(tally);
-  print_line(test, tally, from, more);
+  print_line(test, "ring", tally, from, more);
   EXPECT_EQ(tally.faults(), 0u);
 }
 

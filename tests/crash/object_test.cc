@@ -224,7 +224,7 @@ TEST(Names, ASegmentIsWholeOrAbsentWhereverWhoMakesFindsOrRemovesItIsKilled) {
     orphans += place.orphans;
   }
   print_complaints(tally);
-  print_line("T1-names", tally, from, " sysv_orphans=" + std::to_string(orphans));
+  print_line("T1", "names", tally, from, " sysv_orphans=" + std::to_string(orphans));
   EXPECT_EQ(tally.faults(), 0u);
 }
 
@@ -265,7 +265,7 @@ TEST(Registry, AnEntryIsFreeOrTheDeadsWhereverItsHolderIsKilled) {
   kill_everywhere({"registry/register", [] {}, nullptr, [&] { (void)enroll(); }, judge, {}}, tally);
   kill_everywhere({"registry/unregister", [] {}, enroll, [&] { mine->leave(); }, judge, {}}, tally);
   print_complaints(tally);
-  print_line("T1-registry", tally, from);
+  print_line("T1", "registry", tally, from);
   EXPECT_EQ(tally.faults(), 0u);
 }
 
@@ -538,7 +538,7 @@ TEST(Messages, BlocksAndChunksOfTheDeadComeBackAtAnyInstruction) {
     });
   }
   print_complaints(tally);
-  print_line("T1-messages", tally, from);
+  print_line("T1", "messages", tally, from);
   EXPECT_EQ(tally.faults(), 0u);
 }
 
