@@ -120,7 +120,7 @@ void plan_quick(Planner& p) {
             [&](const Contender& who) { p.round_trip(who, size); });
   }
   for (const std::size_t size : {8u, 64u, 256u}) {
-    p.named({"slipring", "slipring.claim", "slipring.typed"},
+    p.named({"slipring", "slipring.claim", "slipring.typed", "slipring.throughput"},
             [&](const Contender& who) { p.throughput(who, size); });
     p.named(kFast, [&](const Contender& who) { p.throughput(who, size); });
   }

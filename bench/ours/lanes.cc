@@ -22,7 +22,7 @@ struct Setup {
   RingForm form = RingForm::lane;
   wait::WaitStrategy wait;
   std::uint32_t granule = 8;
-  std::chrono::nanoseconds max_slip = wait::Pacer::kDefaultCap;
+  Profile profile = Profile::balanced;
 };
 
 ShmOptions options_of(const Setup& setup, const Shape& shape) {
@@ -38,7 +38,7 @@ ShmOptions options_of(const Setup& setup, const Shape& shape) {
   }
   options.wait = setup.wait;
   options.granule = setup.granule;
-  options.max_slip = setup.max_slip;
+  options.profile = setup.profile;
   options.lock = shape.lock_memory;
   return options;
 }
@@ -313,9 +313,10 @@ void add_lanes(Field& field) {
                   {.wait = WaitStrategy::park()});
   add<How::claim>(field, traits("slipring.lines", "slipring, a line for each record"),
                   {.granule = 64});
-  Setup unpaced;
-  unpaced.max_slip = std::chrono::nanoseconds(0);
-  add<How::send>(field, traits("slipring.unpaced", "slipring, never stays away"), unpaced);
+  add<How::send>(field, traits("slipring.unpaced", "slipring, profile latency: never stays away"),
+                 {.profile = Profile::latency});
+  add<How::send>(field, traits("slipring.throughput", "slipring, profile throughput"),
+                 {.profile = Profile::throughput});
   Traits threads = traits("slipring.threads", "slipring, between threads");
   threads.placement = Placement::threads;
   add<How::claim>(field, threads, {});

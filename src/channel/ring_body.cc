@@ -150,6 +150,15 @@ RingShape shape_of(RingForm form, const ring::LaneGeometry& lane, std::uint32_t 
 
 }  // namespace
 
+std::string_view to_string(Profile profile) noexcept {
+  switch (profile) {
+    case Profile::balanced: return "balanced";
+    case Profile::latency: return "latency";
+    case Profile::throughput: return "throughput";
+  }
+  return "?";
+}
+
 std::string_view to_string(RingForm form) noexcept {
   switch (form) {
     case RingForm::lane: return "lane";

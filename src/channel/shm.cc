@@ -27,6 +27,21 @@ bool is_gone(Peer peer) {
   return peer == Peer::dead || peer == Peer::left || peer == Peer::retired;
 }
 
+ring::LaneTuning tuning_of(Profile profile) {
+  ring::LaneTuning tuning;
+  if (profile == Profile::throughput) tuning.zero_ahead_bytes = 1024;
+  return tuning;
+}
+
+std::chrono::nanoseconds slip_of(const ShmOptions& options) {
+  if (options.max_slip) return *options.max_slip;
+  switch (options.profile) {
+    case Profile::latency: return std::chrono::nanoseconds(0);
+    case Profile::throughput: return std::chrono::microseconds(10);
+    default: return wait::Pacer::kDefaultCap;
+  }
+}
+
 /// The gate of a ring of total order, as wait_until takes a place to park.
 struct AtGate {
   wait::GateSleeper<>& gate;
@@ -100,7 +115,8 @@ Result<ShmSender> ShmSender::over(Result<ShmLink> link, const ShmOptions& option
     if (!gate) return tl::unexpected(gate.error());
     at_gate = std::move(*gate);
   } else {
-    auto lane = ring::LaneProducer<>::attach(body.lane(me), link->predecessor());
+    auto lane = ring::LaneProducer<>::attach(body.lane(me), link->predecessor(),
+                                             tuning_of(options.profile));
     if (!lane) return tl::unexpected(lane.error());
     end.emplace(std::move(*lane));
     auto bell = wait::Sleeper<>::attach(shape.bell, body.space_bell(me),
@@ -366,7 +382,7 @@ Result<RingEnd> attach_consumer(const ShmLink& link, const ShmOptions& options) 
     return RingEnd(std::move(*end));
   };
   const RingBody& body = link.body();
-  ring::LaneTuning lane;
+  ring::LaneTuning lane = tuning_of(options.profile);
   ring::TotalTuning total;
   if (options.ack_each) lane.tell_read_shift = total.tell_read_shift = 63;
   switch (link.shape().form) {
@@ -396,7 +412,7 @@ Result<ShmReceiver> ShmReceiver::over(Result<ShmLink> link, const ShmOptions& op
                                                              {},
                                                              options.wait,
                                                              ReceiverTally(body.receiver_counts()),
-                                                             wait::Pacer(options.max_slip)});
+                                                             wait::Pacer(slip_of(options))});
   state->visited = state->taken();
   // What died with a predecessor: messages under assembly, and wakes between read_pos and bell.
   state->tally.open_messages.set(0);

@@ -496,6 +496,30 @@ TEST(Typed, ARecordThatIsNoWholeNumberOfValuesIsCorrupt) {
   EXPECT_EQ(rx->for_each([](std::uint64_t) { FAIL(); }).code, Errc::corrupt);
 }
 
+TEST(Typed, EveryProfileCarriesAStreamOverManyLaps) {
+  for (const auto profile : {Profile::balanced, Profile::latency, Profile::throughput}) {
+    const std::string name = test::unique_name("profile");
+    Options options;
+    options.profile = profile;
+    options.capacity = 4096;  // the smallest: what is cleared ahead is a quarter of it
+    Child child([&] {
+      auto tx = Sender<std::uint64_t>::open_or_create(name, options);
+      if (!tx) return 1;
+      for (std::uint64_t i = 0; i < 100'000; ++i) {
+        if (!tx->send(i)) return 2;
+      }
+      return 0;
+    });
+    auto rx = Receiver<std::uint64_t>::open_or_create(name, options);
+    ASSERT_THAT(rx, Succeeds());
+    std::uint64_t next = 0;
+    EXPECT_EQ(rx->for_each([&](std::uint64_t value) { EXPECT_EQ(value, next++); }).code,
+              Errc::closed);
+    EXPECT_EQ(next, 100'000u) << to_string(profile);
+    EXPECT_TRUE(child.wait().exited_with(0));
+  }
+}
+
 TEST(Typed, RefusesATypeOfAnotherSizeOrName) {
   const std::string name = test::unique_name("typed");
   auto tx = Sender<Tick>::create(name);

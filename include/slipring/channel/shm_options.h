@@ -26,6 +26,15 @@ enum class RingForm : std::uint8_t {
 /// "lane", "mpsc", "total".
 [[nodiscard]] std::string_view to_string(RingForm form) noexcept;
 
+/// What this end of a ring is tuned for; each end has its own. docs/lane.md, "Profiles".
+enum class Profile : std::uint8_t {
+  balanced,    ///< Replies are not delayed, streams are paced, by 2 us at most.
+  latency,     ///< A receiver never stays away from an empty ring.
+  throughput,  ///< It may, for 10 us; and a sender clears more ahead.
+};
+/// "balanced", "latency", "throughput".
+[[nodiscard]] std::string_view to_string(Profile profile) noexcept;
+
 /// What a ring is made as, and how this end of it behaves. What exists already keeps its form and
 /// geometry; only type and tuning of the opener count then.
 struct ShmOptions {
@@ -38,9 +47,10 @@ struct ShmOptions {
   Schema schema;              ///< Of the record type; default: bytes.
   wait::BellKind bell = wait::BellKind::futex;  ///< Of a lane, for both directions.
   wait::WaitStrategy wait = wait::WaitStrategy::adaptive();
+  Profile profile = Profile::balanced;
   /// Of a receiver that waits: how long at most it stays away from a ring that ran empty, for the
-  /// sake of throughput (wait::Pacer). 0: never.
-  std::chrono::nanoseconds max_slip = wait::Pacer::kDefaultCap;
+  /// sake of throughput (wait::Pacer). 0: never; nothing: as the profile has it.
+  std::optional<std::chrono::nanoseconds> max_slip;
   /// Of this receiver: each release is told at once. After its death one message at most repeats,
   /// and those still in view; else what an eighth of the capacity holds.
   bool ack_each = false;
