@@ -20,7 +20,7 @@ using namespace slipring::channel;
 /// What of ShmOptions a contender decides.
 struct Setup {
   RingForm form = RingForm::lane;
-  wait::WaitStrategy wait;
+  wait::WaitStrategy wait = wait::WaitStrategy::adaptive();
   std::uint32_t granule = 8;
   Profile profile = Profile::balanced;
 };
