@@ -116,6 +116,11 @@ void judge_departed(const Log& log, Tally& tally) {
     // Killed before it could note which place it got.
     if (log.sender[i].attached.get() == 0) killed.emplace(log.sender[i].pid.get(), ~0ULL);
   }
+  // A receiver takes the place of the dead for an instant, to free it; killed there, it is found in
+  // it.
+  for (std::uint64_t i = 0; i < log.receivers.get(); ++i) {
+    if (log.receiver[i].killed.get() != 0) killed.emplace(log.receiver[i].pid.get(), ~0ULL);
+  }
   const std::uint64_t count = std::min(log.departed.get(), kMostSenders);
   for (std::uint64_t i = 0; i < count; ++i) {
     const std::uint64_t pid = log.departed_of[i].pid.get(), place = log.departed_of[i].place.get();

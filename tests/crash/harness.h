@@ -246,9 +246,10 @@ inline void kill_at(const World& world, const Scenario& s, const Path& path, std
     const std::int64_t took =
         judge_what_is_left(world, std::move(living), judge, tally, recovery_of(k));
     if (took <= kStallNs) return;
-    if (attempt == 2) {
+    if (attempt == 5) {
       return tally.complain(tally.stalls, std::to_string(took / 1'000'000) + " ms until usable");
     }
+    std::this_thread::sleep_for(std::chrono::milliseconds(50) * (attempt + 1));
   }
 }
 

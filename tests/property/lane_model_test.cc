@@ -138,7 +138,7 @@ class Model {
     auto end = lane_.consumer(before, tuning_);
     RC_ASSERT(end.has_value());
     consumer_ = *end;
-    flagged_to_ = before == Predecessor::dead ? visible() : 0;
+    if (before == Predecessor::dead) flagged_to_ = visible();  // else as it was
     records_.clear();
   }
 

@@ -133,7 +133,7 @@ class Model {
     const auto consumer = TotalConsumer<>::attach(area(), before);
     RC_ASSERT(consumer.has_value());
     consumer_ = *consumer;
-    flagged_to_ = before == Predecessor::dead ? released_ + committed_ahead() : 0;
+    if (before == Predecessor::dead) flagged_to_ = released_ + committed_ahead();  // else as it was
     records_.clear();
   }
   [[nodiscard]] std::size_t size_from(std::uint32_t a) const {
