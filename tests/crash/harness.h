@@ -6,6 +6,7 @@
 #include <fstream>
 #include <iostream>
 #include <string_view>
+#include <thread>
 
 #include "scenario.h"
 #include "slipring/base/deadline.h"
