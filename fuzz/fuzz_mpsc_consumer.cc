@@ -43,7 +43,7 @@ const Depth kLied{"delivered although somebody lied"};
 constexpr std::uint64_t kCapacity = ring::kMinCapacity;
 constexpr std::uint64_t kStride = 2 * kLaneAreaBytes + kCapacity;
 constexpr std::uint32_t kFew = 4;
-constexpr std::uint32_t kCrowd = Consumer::kAllHot + 2;  // quiet lanes exist
+constexpr std::uint32_t kCrowd = Consumer::kAllBusy + 2;  // quiet lanes exist
 
 // c1 + c2 * lanes (I10). A lane that joins: its role, ten words of geometry and four of state.
 constexpr std::uint64_t kLoadsToJoin = 1 + 10 + 4;
@@ -292,7 +292,7 @@ class Run {
     expect(reported_ == consumer_->poisoned_lanes(), "a spoiled lane was not reported");
     if (!is_sound()) return;
     const bool overlooked = others_have_more(lanes_);
-    expect(!overlooked || lanes_ > Consumer::kAllHot, "empty, and a lane has more");
+    expect(!overlooked || lanes_ > Consumer::kAllBusy, "empty, and a lane has more");
     expect(!must_find, "empty right after has_record said otherwise");
     kQuiet.reached_if(overlooked);
   }
@@ -348,7 +348,7 @@ class Run {
     }
     visited_ = found.source;
     visit_bytes_ += given_back;
-    expect(visit_bytes_ <= Consumer::kVisitBytes + kCapacity || lanes_ > Consumer::kAllHot,
+    expect(visit_bytes_ <= Consumer::kVisitBytes + kCapacity || lanes_ > Consumer::kAllBusy,
            "a visit without an end");
   }
 

@@ -21,8 +21,6 @@
 namespace slipring::tools {
 namespace {
 
-using nemesis::Tally;
-
 struct StressOptions {
   std::string seed, procs = "6", kill = "0", length = "10s", round = "2s", capacity = "64K";
   std::string ring, order, kind, schedule, evidence, save;
@@ -154,7 +152,7 @@ std::string command_of(const nemesis::Options& options, const StressOptions& opt
   return text;
 }
 
-std::string describe(std::uint64_t seed, const Tally& tally) {
+std::string describe(std::uint64_t seed, const nemesis::Tally& tally) {
   return fmt::format(
       "stress: seed {}, {} rounds, {} kills, {} pauses, {} forks, {} names removed, {} messages; "
       "lost {}, twice {}, torn {}, out of order {}, false dead {}, left behind {}; redelivered {}, "
@@ -167,7 +165,7 @@ std::string describe(std::uint64_t seed, const Tally& tally) {
 }
 
 std::string to_json(std::uint64_t seed, const nemesis::Outcome& outcome, ExitCode exit) {
-  const Tally& tally = outcome.tally;
+  const nemesis::Tally& tally = outcome.tally;
   using Json = nlohmann::ordered_json;
   Json body = {{"schema", 1}, {"command", "stress"}, {"seed", seed}};
   for (const auto& [key, value] : {std::pair("rounds", tally.rounds),
@@ -218,7 +216,7 @@ Outcome run_stress(const StressOptions& opt) {
   note("repeat it with: " + command_of(*options, opt));
   const auto outcome = nemesis::run(
       *options, [] { return stop_signal() != 0; },
-      [&](std::chrono::milliseconds done, const Tally& tally) {
+      [&](std::chrono::milliseconds done, const nemesis::Tally& tally) {
         if (!voice().verbose) return;
         note(fmt::format("{} s: {} kills, {} messages", done.count() / 1000, grouped(tally.kills),
                          grouped(tally.messages)));
