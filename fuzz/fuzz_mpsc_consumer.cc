@@ -43,18 +43,25 @@ const Depth kLied{"delivered although somebody lied"};
 constexpr std::uint64_t kCapacity = ring::kMinCapacity;
 constexpr std::uint64_t kStride = 2 * kLaneAreaBytes + kCapacity;
 constexpr std::uint32_t kFew = 4;
-constexpr std::uint32_t kCrowd = Consumer::kAllHot + 2;  // quiet lanes exist
+constexpr std::uint32_t kCrowd = Consumer::kAllBusy + 2;  // quiet lanes exist
 
-// c1 + c2 * lanes (I10). A lane that joins: its role, ten words of geometry and four of state.
-constexpr std::uint64_t kLoadsToJoin = 1 + 10 + 4;
-constexpr std::uint64_t loads_to_attach(std::uint64_t lanes, bool walks) {
-  return 11 + 1 + lanes * (kLoadsToJoin + (walks ? kCapacity / ring::kWordBytes : 0));
+// c1 + c2 * lanes (I10). A lane that joins: its role, ten words of geometry and five of state; and
+// where its words say that somebody died (R8), or may lie, every header that it can hold.
+constexpr std::uint64_t kLoadsToJoin = 1 + 10 + 5;
+constexpr std::uint64_t loads_to_walk(std::uint64_t lanes) {
+  return lanes * kCapacity / ring::kWordBytes;
 }
+constexpr std::uint64_t loads_to_attach(std::uint64_t lanes) {
+  return 11 + 1 + lanes * kLoadsToJoin;
+}
+// Of a lane the poll as a quiet one, the poll as a busy one, and two words of a peek that finds
+// padding and nothing behind it.
 constexpr std::uint64_t loads_to_peek(std::uint64_t lanes, std::uint64_t records) {
-  return 2 + 1 + lanes * (kLoadsToJoin + 2) + 2 * records;
+  return 2 + 1 + lanes * (kLoadsToJoin + 4) + 2 * records;
 }
+// As a quiet one among all, then as a busy one, or in the next slice of the quiet.
 constexpr std::uint64_t loads_to_look(std::uint64_t lanes) {
-  return 1 + lanes * (kLoadsToJoin + 1);
+  return 1 + lanes * (kLoadsToJoin + 2);
 }
 
 /// The consumer stores what it told of each lane, and nothing else.
@@ -154,7 +161,9 @@ class Run {
     tuning.tell_read_shift = tell_shift;
     // On sound ground, or lied to from the start: then a free oracle has to guess two magics.
     OracleAccess::switch_to(hears_lies ? mode_ : OracleAccess::Mode::honest);
-    OracleAccess::limit_loads(loads_to_attach(lanes_, before == Predecessor::dead));
+    may_repeat_ =
+        may_repeat_ || before == Predecessor::dead;  // R8: the marks outlast who comes next
+    OracleAccess::limit_loads(loads_to_attach(lanes_) + loads_to_walk());
     const std::uint64_t lies = OracleAccess::lies();
     auto consumer = Consumer::attach(area_, before, tuning);
     OracleAccess::switch_to(mode_);
@@ -173,7 +182,6 @@ class Run {
     }
     reported_ = 0;
     visit_bytes_ = 0;
-    may_repeat_ = before == Predecessor::dead;
     kept_.reset();
     const bool lied_to = mode_ == OracleAccess::Mode::free || lies != OracleAccess::lies();
     if (!hears_lies || !lied_to) {
@@ -229,6 +237,10 @@ class Run {
   [[nodiscard]] bool is_sound() const noexcept {
     return mode_ != OracleAccess::Mode::free && !spoiled_ && OracleAccess::lies() == 0;
   }
+  [[nodiscard]] std::uint64_t loads_to_walk() const noexcept {
+    const bool honest = mode_ == OracleAccess::Mode::honest && !spoiled_;
+    return honest && !may_repeat_ ? 0 : fuzz::loads_to_walk(lanes_);
+  }
   [[nodiscard]] Sender& next_sender() { return senders_[OracleAccess::next_byte() % lanes_]; }
   static std::size_t next_size() {
     return OracleAccess::next_word<std::uint16_t>() % (kCapacity / 4 + 9);
@@ -253,7 +265,7 @@ class Run {
   }
 
   void peek(std::uint8_t detail, bool must_find) {
-    OracleAccess::limit_loads(loads_to_peek(lanes_, 1));
+    OracleAccess::limit_loads(loads_to_peek(lanes_, 1) + loads_to_walk());
     const std::uint32_t poisoned = consumer_->poisoned_lanes();
     const auto found = consumer_->try_peek();
     if (!found) return note_error(found.error().code, poisoned, must_find);
@@ -267,7 +279,7 @@ class Run {
 
   void peek_many(std::size_t wanted, bool must_find) {
     std::array<Record, kMostRecords> records;
-    OracleAccess::limit_loads(loads_to_peek(lanes_, wanted));
+    OracleAccess::limit_loads(loads_to_peek(lanes_, wanted) + loads_to_walk());
     const std::uint32_t poisoned = consumer_->poisoned_lanes();
     const auto found = consumer_->peek_many({records.data(), wanted});
     if (!found) return note_error(found.error().code, poisoned, must_find);
@@ -292,7 +304,7 @@ class Run {
     expect(reported_ == consumer_->poisoned_lanes(), "a spoiled lane was not reported");
     if (!is_sound()) return;
     const bool overlooked = others_have_more(lanes_);
-    expect(!overlooked || lanes_ > Consumer::kAllHot, "empty, and a lane has more");
+    expect(!overlooked || lanes_ > Consumer::kAllBusy, "empty, and a lane has more");
     expect(!must_find, "empty right after has_record said otherwise");
     kQuiet.reached_if(overlooked);
   }
@@ -316,7 +328,7 @@ class Run {
     const bool is_message =
         record.kind != ring::RecordKind::none && record.kind != ring::RecordKind::padding;
     expect(is_message, "a record that is no message");
-    expect(may_repeat_ || !record.redelivered, "redelivered, and nobody died");
+    expect(may_repeat_ || !is_sound() || !record.redelivered, "redelivered, and nobody died");
     if (is_sound()) {
       expect(senders_[found.source].was_sent(record), "a record that was not sent");
       expect(nth > 0 || !kept_ || (kept_->source == found.source && kept_->number == record.number),
@@ -348,12 +360,12 @@ class Run {
     }
     visited_ = found.source;
     visit_bytes_ += given_back;
-    expect(visit_bytes_ <= Consumer::kVisitBytes + kCapacity || lanes_ > Consumer::kAllHot,
+    expect(visit_bytes_ <= Consumer::kVisitBytes + kCapacity || lanes_ > Consumer::kAllBusy,
            "a visit without an end");
   }
 
   void look() {
-    OracleAccess::limit_loads(loads_to_look(lanes_));
+    OracleAccess::limit_loads(loads_to_look(lanes_) + loads_to_walk());
     const bool found = consumer_->has_record();
     must_find_ = found && is_sound();
     expect(found || reported_ == consumer_->poisoned_lanes(), "parks on an unreported lane");
