@@ -166,7 +166,8 @@ class ShmSender {
                                                                  bool own_line) noexcept;
   [[nodiscard, gnu::noinline]] Result<ShmClaim> claim_slowly(std::size_t size, Deadline deadline,
                                                              bool own_line) noexcept;
-  [[nodiscard]] bool send_plain(std::span<const std::byte> message, std::uint16_t type) noexcept;
+  [[nodiscard, gnu::always_inline]] bool send_plain(std::span<const std::byte> message,
+                                                    std::uint16_t type) noexcept;
   [[nodiscard, gnu::noinline]] Result<void> try_send_slowly(std::span<const std::byte> message,
                                                             std::uint16_t type) noexcept;
   [[nodiscard, gnu::noinline]] Result<void> send_slowly(std::span<const std::byte> message,

@@ -130,7 +130,8 @@ class LaneProducer {
 
   /// The fast half of try_send: false, and nothing done, when there is more to it.
   /// Orders: lane.publish.
-  [[nodiscard]] bool send_plain(std::span<const std::byte> message, std::uint16_t type) noexcept;
+  [[nodiscard, gnu::always_inline]] bool send_plain(std::span<const std::byte> message,
+                                                    std::uint16_t type) noexcept;
 
   /// Loads read_pos anew. True when a claim of `size` bytes would succeed, or fail for another
   /// reason than room.
@@ -228,8 +229,8 @@ struct LaneWindow {
   std::uint64_t redeliver_to = 0;  // what ends here or before may be a repeat
   std::uint64_t last_bits = 0;     // the last plain header, its payload bytes,
   std::uint64_t last_size = 0;
-  // and how far it was to the next: farther than any lap, until there was one.
-  std::uint64_t last_stride = kMaxPosition;
+  // and how far it was to the next: until there was one farther than any lap, yet no sum wraps.
+  std::uint64_t last_stride = kMaxPosition / 2;
   [[nodiscard]] LaneShape shape() const noexcept { return {mask + 1, granule, max_payload}; }
 };
 
