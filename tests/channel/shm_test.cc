@@ -494,6 +494,7 @@ TEST(Typed, ARecordThatIsNoWholeNumberOfValuesIsCorrupt) {
   EXPECT_THAT(rx->try_peek(), FailsWith(Errc::corrupt));
   EXPECT_THAT(rx->try_peek_run(), FailsWith(Errc::corrupt));
   EXPECT_EQ(rx->for_each([](std::uint64_t) { FAIL(); }).code, Errc::corrupt);
+  EXPECT_THAT(rx->bytes().try_peek(), Succeeds());  // and gives it back: nothing unread stays
 }
 
 TEST(Typed, EveryProfileCarriesAStreamOverManyLaps) {
