@@ -192,15 +192,16 @@ inline bool ShmSender::send_plain(std::span<const std::byte> message, std::uint1
   return true;
 }
 
-inline Result<void> ShmSender::try_send(std::span<const std::byte> message,
-                                        std::uint16_t type) noexcept {
+[[gnu::always_inline]] inline Result<void> ShmSender::try_send(std::span<const std::byte> message,
+                                                               std::uint16_t type) noexcept {
   if (send_plain(message, type)) [[likely]]
     return {};
   return try_send_slowly(message, type);
 }
 
-inline Result<void> ShmSender::send(std::span<const std::byte> message, Deadline deadline,
-                                    std::uint16_t type) noexcept {
+[[gnu::always_inline]] inline Result<void> ShmSender::send(std::span<const std::byte> message,
+                                                           Deadline deadline,
+                                                           std::uint16_t type) noexcept {
   if (send_plain(message, type)) [[likely]]
     return {};
   return send_slowly(message, deadline, type);
